@@ -1,0 +1,29 @@
+"""The typed errors: each message names the cause and the repair."""
+
+
+class CloserlookError(Exception):
+    """Base of every error that closerlook raises on purpose."""
+
+
+class UsageError(CloserlookError, ValueError):
+    """What was passed in cannot be used; the command line exits with 2."""
+
+
+class MismatchError(UsageError):
+    """Two things that should fit (weights and model, two checkpoints) do not."""
+
+
+class LoaderError(UsageError):
+    """A loader breaks the batch contract (one-shot, empty, wrong shape)."""
+
+
+class DataMissingError(UsageError):
+    """A data set is on none of the places that were searched."""
+
+
+class StoreError(CloserlookError):
+    """A run folder is unreadable, truncated, locked or of another recipe."""
+
+
+class StepFailedError(CloserlookError):
+    """A step of a study raised; the steps that do not need it were finished."""
