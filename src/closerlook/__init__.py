@@ -1,3 +1,43 @@
-"""Why does this training heuristic work on my model: curves, surfaces and controlled studies for PyTorch."""
+"""Why does this training heuristic work on my model: curves, surfaces and controlled studies for PyTorch.
+
+The public API is this page; ``import closerlook as cl``.
+"""
+
+from closerlook.agreement import Agreement, Ensemble, agreement, ensemble
+from closerlook.batches import Output
+from closerlook.errors import CloserlookError
+from closerlook.evaluation import Evaluation, evaluate
+from closerlook.landscape import (
+    Barrier,
+    BarrierMatrix,
+    Profile,
+    Subspace,
+    Surface,
+    barrier,
+    barrier_matrix,
+    bezier,
+    connect,
+    line,
+    plane,
+    polychain,
+    profile,
+    simplex,
+    surface,
+)
+from closerlook.schedules import Constant as constant
+from closerlook.schedules import Cosine as cosine
+from closerlook.schedules import LinearDecay as linear_decay
+from closerlook.schedules import Restarts as restarts
+from closerlook.schedules import StepDecay as step_decay
+from closerlook.schedules import Warmup as warmup
+from closerlook.training import TrainResult, train
+from closerlook.weights import Point, WeightSpace
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Ensemble", "Evaluation", "Output", "Point", "Profile",
+    "Subspace", "Surface", "TrainResult", "WeightSpace", "agreement", "barrier", "barrier_matrix", "bezier",
+    "connect", "constant", "cosine", "ensemble", "evaluate", "line", "linear_decay", "plane", "polychain", "profile",
+    "restarts", "simplex", "step_decay", "surface", "train", "warmup",
+]  # fmt: skip

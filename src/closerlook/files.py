@@ -59,7 +59,8 @@ def read_json(path: str | Path) -> Any:
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as npz, atomically; equal arrays give equal bytes."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(array) for name, array in sorted(arrays.items())})
+    plain: dict[str, Any] = {name: np.asarray(array) for name, array in sorted(arrays.items())}
+    np.savez(buffer, **plain)
     write_bytes(path, buffer.getvalue())
 
 

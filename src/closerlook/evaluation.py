@@ -1,0 +1,190 @@
+"""Judged numbers: losses per example in eval mode, and batch-norm statistics estimated anew.
+
+Training may use low precision; what is read here is summed in float64.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from closerlook.batches import BatchFn, Feed, Loader, batches_of, feed_for
+from closerlook.errors import LoaderError
+
+Pooling = Literal["pooled", "reference"]
+DIRECTION = {"loss": "lower is better", "accuracy": "higher is better", "error": "lower is better"}
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Losses [n] in nats and hits [n] of one model on one loader; the outputs when they were asked for."""
+
+    losses: np.ndarray
+    correct: np.ndarray | None
+    outputs: Tensor | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return len(self.losses)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss in nats, summed in float64, without any penalty on the weights."""
+        return float(np.mean(self.losses, dtype=np.float64))
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of hits in [0, 1]; None when the batch function counts none."""
+        return None if self.correct is None else float(np.mean(self.correct, dtype=np.float64))
+
+    @property
+    def error(self) -> float | None:
+        """1 - accuracy."""
+        return None if self.accuracy is None else 1 - self.accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        """The mean metrics and n."""
+        return {"n": self.n, "loss": self.loss, "accuracy": self.accuracy, "error": self.error}
+
+
+def evaluate(
+    model: nn.Module,
+    loader: Loader,
+    *,
+    outputs: bool = False,
+    batch_fn: BatchFn | None = None,
+    device: str | torch.device | None = None,
+    autocast: torch.dtype | None = None,
+) -> Evaluation:
+    """Loss and accuracy of a model on a loader, in eval mode; the model's modes come back as they were.
+
+    Parameters
+    ----------
+    outputs
+        Keep the model's outputs [n, ...] as well.
+
+    Raises
+    ------
+    LoaderError
+        The loader is one-shot or empty.
+
+    Examples
+    --------
+    >>> evaluate(nn.Identity(), [(torch.zeros(3, 10), torch.zeros(3, dtype=torch.long))]).loss
+    2.302585...
+    """
+    model, feed = feed_for(model, batch_fn, device, autocast)
+    with modes_kept(model):
+        model.eval()
+        return read(model, loader, feed, keep_outputs=outputs)
+
+
+def read(
+    model: nn.Module, loader: Loader, feed: Feed, *, name: str = "loader", keep_outputs: bool = False
+) -> Evaluation:
+    """Evaluation of a model as it stands, whatever its modes; used where modes are already set."""
+    losses, correct, kept = [], [], []
+    with torch.inference_mode():
+        for batch in batches_of(loader, name):
+            output = feed(model, batch)
+            if output.loss.ndim != 1:
+                raise LoaderError(f"batch_fn must return one loss per example [n], not {tuple(output.loss.shape)}")
+            losses.append(output.loss.double().cpu())
+            if output.correct is not None:
+                correct.append(output.correct.cpu())
+            if keep_outputs:
+                kept.append(output.outputs.float().cpu())
+    return Evaluation(
+        torch.cat(losses).numpy(),
+        torch.cat(correct).numpy() if correct else None,
+        torch.cat(kept).clone() if kept else None,
+    )
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every module's training flag back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The batch-norm layers that keep running statistics."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+
+
+def estimate_batch_stats(model: nn.Module, loader: Loader, feed: Feed, pooling: Pooling = "pooled") -> int:
+    """Set the running statistics of every batch-norm layer from one pass; returns the number of examples.
+
+    Only the norm layers are in train mode, everything else in eval; each batch is normalised by its own
+    statistics, so the batch size is part of the definition. With batch means m_b, biased variances v_b and
+    counts n_b (examples times positions), in float64:
+
+    - ``"pooled"``: mean = sum n_b m_b / n, var = sum n_b (v_b + (m_b - mean)^2) / n;
+    - ``"reference"``: the same mean, var = sum n_b (n_b / (n_b - 1)) v_b / n, as the reference tools compute
+      it (Garipov et al. 2018, arXiv 1802.10026; Izmailov et al. 2018, arXiv 1803.05407).
+
+    The model is left in eval mode with the new statistics: call it on a borrowed model.
+    """
+    layers = batch_norms(model)
+    momenta = [layer.momentum for layer in layers]
+    pools = [_Pool(layer.num_features) for layer in layers]
+    hooks = [layer.register_forward_hook(pool.take) for layer, pool in zip(layers, pools, strict=True)]
+    model.eval()
+    examples = 0
+    try:
+        for layer in layers:
+            layer.train()
+            layer.reset_running_stats()  # a NaN left by a diverged run would survive: 0 * NaN is NaN
+            layer.momentum = 1.0  # the running statistics are then those of the last batch
+        with torch.inference_mode():
+            for batch in batches_of(loader, "stats_loader"):
+                examples += len(feed(model, batch).loss)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+            layer.eval()
+    for layer, pool in zip(layers, pools, strict=True):
+        pool.write(layer, pooling)
+    return examples
+
+
+class _Pool:
+    """Counts, means and summed squares of one layer's batches, merged in float64 (Chan et al. 1979)."""
+
+    def __init__(self, features: int) -> None:
+        self.count = 0
+        self.mean = torch.zeros(features, dtype=torch.float64)
+        self.squares = torch.zeros(features, dtype=torch.float64)
+        self.unbiased = torch.zeros(features, dtype=torch.float64)
+
+    def take(self, layer: _BatchNorm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        n = inputs[0].numel() // inputs[0].shape[1]
+        mean, unbiased = layer.running_mean.double().cpu(), layer.running_var.double().cpu()
+        total = self.count + n
+        self.squares += unbiased * (n - 1) + (mean - self.mean) ** 2 * (self.count * n / total)
+        self.mean += (mean - self.mean) * (n / total)
+        self.unbiased += unbiased * n
+        self.count = total
+
+    def write(self, layer: _BatchNorm, pooling: Pooling) -> None:
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        variance = self.squares if pooling == "pooled" else self.unbiased
+        with torch.no_grad():
+            layer.running_mean.copy_(self.mean)
+            layer.running_var.copy_(variance / self.count)

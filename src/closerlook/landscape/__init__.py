@@ -1,0 +1,12 @@
+"""Mode connectivity and loss surfaces: subspaces of weight space, trained curves, metrics read on them."""
+
+from closerlook.landscape.barrier import BarrierMatrix, barrier, barrier_matrix
+from closerlook.landscape.connect import connect
+from closerlook.landscape.profile import Barrier, Profile, profile
+from closerlook.landscape.subspace import Subspace, bezier, line, plane, polychain, simplex
+from closerlook.landscape.surface import Mark, Surface, surface
+
+__all__ = [
+    "Barrier", "BarrierMatrix", "Mark", "Profile", "Subspace", "Surface", "barrier", "barrier_matrix", "bezier",
+    "connect", "line", "plane", "polychain", "profile", "simplex", "surface",
+]  # fmt: skip

@@ -1,0 +1,97 @@
+"""Exact resume: what a run needs to go on, and the journal that is cut back to it."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from closerlook import files
+
+INTERVAL = float(os.environ.get("CLOSERLOOK_CHECKPOINT_SECONDS", "20"))
+
+
+class Journal:
+    """Rows as JSON lines, written while they come, cut back to a step at resume."""
+
+    def __init__(self, path: Path | None, upto: int) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._path = path
+        if path is not None:
+            self.rows = [row for row in _complete_rows(path) if row["step"] <= upto]
+            files.write_bytes(path, "".join(map(_line, self.rows)).encode())
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one row; it carries its step."""
+        self.rows.append(row)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, sort_keys=True) + "\n"
+
+
+def _complete_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    # A kill can leave half a line at the end; it is written again.
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+class StateFile:
+    """The state from which a run goes on, written every few seconds and at the end."""
+
+    def __init__(self, path: Path | None, seconds: float | None = None) -> None:
+        self.path = path
+        self._seconds = INTERVAL if seconds is None else seconds
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return self.path is not None and time.monotonic() - self._last >= self._seconds
+
+    def write(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        """Replace the state."""
+        if self.path is not None:
+            files.write_tensors(self.path, tensors, note)
+            self._last = time.monotonic()
+
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last state, or None at the start."""
+        if self.path is None or not self.path.exists():
+            return None
+        return files.read_tensors(self.path)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors; its settings come from the recipe, not from the file."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        for index, entries in state.items()
+        for name, value in entries.items()
+        if value is not None
+    }
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put saved tensors back, in each parameter's own memory format: another one would change the bits."""
+    parameters = [value for group in optimizer.param_groups for value in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, saved in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            index, _, entry = rest.partition(".")
+            like = parameters[int(index)]
+            same = saved.shape == like.shape
+            value = torch.empty_like(like, dtype=saved.dtype).copy_(saved) if same else saved.clone()
+            state.setdefault(int(index), {})[entry] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

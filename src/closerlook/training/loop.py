@@ -1,0 +1,114 @@
+"""The one training loop. It knows a closure that fills the gradients, an optimizer, and observers."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+from closerlook.batches import Loader, generators_kept, own_generators
+
+Closure = Callable[[Any, int], float]
+
+
+@dataclass
+class Tick:
+    """Where training stands after `step` steps: the observers' view."""
+
+    step: int
+    total: int
+    steps_per_epoch: int
+    first_epoch: int = 0  # a fork goes on with the data order of the epoch at which it was taken
+    loss: float = math.nan
+    lr: float = math.nan
+    diverged: bool = False
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, those before the fork and the fraction of the present one included."""
+        return self.first_epoch + self.step / self.steps_per_epoch
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether this step is the last of an epoch."""
+        return self.step % self.steps_per_epoch == 0
+
+
+class Observer(Protocol):
+    """Called before the first step and after every step."""
+
+    def __call__(self, tick: Tick) -> None:
+        """Look at the tick; the weights are those after its step."""
+
+
+class SeekableLoader(Protocol):
+    """A loader whose order can be re-created: resume inside an epoch is exact."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+
+    def from_batch(self, start: int) -> Iterator[Any]:
+        """The epoch's batches from number `start` on."""
+
+
+def optimise(
+    closure: Closure,
+    optimizer: Optimizer,
+    factor: Callable[[int], float],
+    loader: Loader,
+    tick: Tick,
+    observers: Sequence[Observer] = (),
+    seed: int = 0,
+) -> Tick:
+    """Take steps from ``tick.step`` to ``tick.total``; returns the last tick.
+
+    ``closure(batch, step)`` fills the gradients and returns the loss. The learning rate of every parameter
+    group is its own base rate times ``factor(step)``. The global generator (dropout) is seeded per step from
+    (seed, step), so that a resumed run draws the same numbers, and is put back at the end. A loss that is not
+    finite ends the run: ``tick.diverged`` is set and ``tick.step`` is the step that could not be taken.
+    """
+    bases = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    with generators_kept(loader):
+        for observe in observers if tick.step == 0 else ():
+            observe(tick)
+        while tick.step < tick.total and not tick.diverged:
+            for batch in _rest_of_epoch(loader, tick, seed):
+                for group, base in zip(optimizer.param_groups, bases, strict=True):
+                    group["lr"] = base * factor(tick.step)
+                tick.lr = optimizer.param_groups[0]["lr"]
+                torch.manual_seed(mixed_seed(seed, tick.first_epoch * tick.steps_per_epoch + tick.step))
+                tick.loss = closure(batch, tick.step)
+                tick.diverged = not math.isfinite(tick.loss)
+                if not tick.diverged:
+                    optimizer.step()
+                    tick.step += 1
+                for observe in observers:
+                    observe(tick)
+                if tick.diverged or tick.step == tick.total:
+                    break
+    return tick
+
+
+def seekable(loader: Loader) -> bool:
+    """Whether a loader's order can be re-created at any batch."""
+    return hasattr(loader, "set_epoch") and hasattr(loader, "from_batch")
+
+
+def _rest_of_epoch(loader: Any, tick: Tick, seed: int) -> Iterator[Any]:
+    epoch, done = divmod(tick.step, tick.steps_per_epoch)
+    epoch += tick.first_epoch
+    if seekable(loader):
+        loader.set_epoch(epoch)
+        return iter(loader.from_batch(done))
+    # A foreign loader draws its order from a generator: seeded per epoch, a resumed run gets the same order.
+    for generator in (torch.default_generator, *own_generators(loader)):
+        generator.manual_seed(mixed_seed(seed, epoch, 1))
+    return iter(loader)
+
+
+def mixed_seed(*parts: int) -> int:
+    """One seed from several numbers; neighbouring numbers do not share streams, as their sums would."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)

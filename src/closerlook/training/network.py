@@ -1,0 +1,177 @@
+"""Train a copy of a network."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from closerlook.batches import BatchFn, Feed, Loader, feed_for
+from closerlook.durations import Duration
+from closerlook.evaluation import modes_kept, read
+from closerlook.schedules import Constant, Schedule
+from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
+from closerlook.training.loop import Observer, seekable
+from closerlook.training.optimizers import OptimizerFactory, build_optimizer, is_elementwise
+from closerlook.training.session import Plan, Session
+from closerlook.weights import FlatViews, Point, WeightSpace
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """A finished training: the last point, one row per epoch, the snapshots by step.
+
+    `diverged_at` is the step whose loss was not finite, or None. `exact_resume` says whether the loader
+    allows a resume inside an epoch.
+    """
+
+    point: Point
+    history: tuple[Mapping[str, Any], ...]
+    snapshots: Mapping[int, Point]
+    diverged_at: int | None
+    exact_resume: bool
+
+    def to_frame(self) -> pd.DataFrame:
+        """The history, one row per epoch."""
+        return pd.DataFrame(list(self.history))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The history and the outcome, without tensors."""
+        return {"history": [dict(row) for row in self.history], "diverged_at": self.diverged_at}
+
+
+def train(
+    model: nn.Module,
+    loader: Loader,
+    optimizer: str | OptimizerFactory = "sgd",
+    *,
+    epochs: int,
+    lr: float | None = None,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    validation: Loader | None = None,
+    snapshots: Sequence[Duration] = (),
+    forks: Sequence[Duration] = (),
+    start: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+    out: str | Path | None = None,
+    batch_fn: BatchFn | None = None,
+    device: str | torch.device | None = None,
+    autocast: torch.dtype | None = None,
+) -> TrainResult:
+    """Train a copy of `model`; the caller's own is untouched.
+
+    Parameters
+    ----------
+    optimizer
+        ``"sgd"``, ``"adam"``, or a factory from parameters to a torch optimizer.
+    schedule
+        Factor of the learning rate by step; default constant.
+    seed
+        Of what the model itself draws (dropout), and of the order of a foreign loader; our own loaders carry
+        their seeds.
+    validation
+        Loader read after every epoch.
+    snapshots, forks
+        Times at which the weights, or the whole state (weights, buffers, optimizer), are kept. Time 0 and
+        the end are always snapshots. Forks need `out`.
+    start
+        A fork of another run to begin from, in place of the model's own weights and an empty optimizer.
+    out
+        Folder for ``metrics.jsonl``, ``checkpoints/`` and ``state.safetensors``. The same call goes on from
+        the last state; with our loaders it ends with the bytes of an uninterrupted run.
+
+    Raises
+    ------
+    UsageError
+        No step to take, an unknown optimizer, settings that do not fit it.
+
+    Examples
+    --------
+    >>> data = [(torch.eye(4), torch.arange(4))]
+    >>> train(nn.Linear(4, 4), data, lr=0.1, epochs=2).point.vector.shape
+    torch.Size([20])
+    """
+    own, feed = feed_for(copy.deepcopy(model), batch_fn, device, autocast)
+    task = NetworkTask(own, feed, optimizer, validation, lr, {"momentum": momentum, "weight_decay": weight_decay})
+    plan = Plan(epochs, schedule or Constant(), seed, snapshots, forks)
+    session = Session(task, loader, plan, _path(out), _path(start))
+    tick = session.run(observers)
+    return TrainResult(
+        task.space.point(task.snapshot()),
+        tuple(session.journal.rows),
+        {step: task.space.point(state) for step, state in sorted(session.snapshots.items())},
+        tick.step if tick.diverged else None,
+        seekable(loader),
+    )
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+class NetworkTask:
+    """A network, its loss and its optimizer, as the session sees them."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        feed: Feed,
+        optimizer: str | OptimizerFactory,
+        validation: Loader | None,
+        lr: float | None,
+        settings: Mapping[str, float],
+    ) -> None:
+        self.model, self.feed, self.validation = model.train(), feed, validation
+        self.space = WeightSpace(model)
+        # One vector in place of many small tensors gives the same bits in fewer calls; it needs every
+        # parameter to be trained, and an optimizer that treats every entry by itself.
+        trained = [value for value in model.parameters() if value.requires_grad]
+        flat = is_elementwise(optimizer) and len(trained) == len(self.space.names)
+        self.views = FlatViews(model, self.space, gradients=True) if flat else None
+        if self.views is not None:
+            trained = [torch.nn.Parameter(self.views.buffer)]
+            trained[0].grad = self.views.gradient
+        self.optimizer = build_optimizer(optimizer, trained, lr, **settings)
+
+    def closure(self, batch: Any, step: int) -> float:
+        """Gradients of the batch's mean loss."""
+        self.optimizer.zero_grad(set_to_none=self.views is None)
+        loss = self.feed(self.model, batch).loss.mean()
+        loss.backward()
+        if self.views is not None:
+            self.views.check_gradients()
+        return loss.item()
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The state dict, in logical order, detached from the buffer."""
+        kept = torch.contiguous_format
+        return {name: value.detach().clone(memory_format=kept) for name, value in self.model.state_dict().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers and the optimizer's state."""
+        model = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        return {**model, **optimizer_tensors(self.optimizer)}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy weights and buffers into the model's own tensors, whose memory format stays."""
+        state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        self.model.load_state_dict(state)
+        load_optimizer(self.optimizer, tensors)
+
+    def row(self) -> dict[str, Any]:
+        """Norm of the weights and the validation metrics."""
+        vector = self.space.point(self.model).vector
+        row: dict[str, Any] = {"weight_norm": float(torch.linalg.vector_norm(vector.double()))}
+        if self.validation is not None:
+            with modes_kept(self.model):
+                self.model.eval()
+                result = read(self.model, self.validation, self.feed, name="validation")
+            row |= {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
+        return row

@@ -1,0 +1,141 @@
+"""A training with its folder: journal, snapshots, forks, the state to go on from. Shared by networks and curves."""
+
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from closerlook import files
+from closerlook.batches import Loader, check_loader
+from closerlook.durations import Clock, Duration, to_steps
+from closerlook.errors import LoaderError, UsageError
+from closerlook.schedules import Schedule
+from closerlook.training.checkpoint import Journal, StateFile
+from closerlook.training.loop import Observer, Tick, optimise, seekable
+
+
+class Task(Protocol):
+    """What is trained: it fills gradients, and can be looked at, saved and put back."""
+
+    optimizer: Optimizer
+
+    def closure(self, batch: Any, step: int) -> float:
+        """Fill the gradients for one batch; the loss."""
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """The weights as named tensors."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs."""
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put `tensors()` back."""
+
+    def row(self) -> dict[str, Any]:
+        """What to note at the end of an epoch, besides loss and learning rate."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, at what rates, with what seed, and what is kept on the way."""
+
+    epochs: int
+    schedule: Schedule
+    seed: int = 0
+    snapshots: Sequence[Duration] = ()
+    forks: Sequence[Duration] = ()
+
+
+@dataclass(eq=False)
+class Session:
+    """One training from its last state to its end.
+
+    Without a folder everything stays in memory; with one, the same call goes on where it was stopped.
+    """
+
+    task: Task
+    loader: Loader
+    plan: Plan
+    out: Path | None = None
+    start: Path | None = None
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_loader(self.loader)
+        if not isinstance(self.loader, Sized):
+            raise LoaderError("training needs a loader with a length: it is what an epoch means")
+        steps = len(self.loader)
+        self.clock = Clock(steps, self.plan.epochs * steps)
+        if self.clock.total_steps < 1:
+            raise UsageError(f"{self.plan.epochs} epochs of {steps} batches leave no step to take")
+        self._kept = {to_steps(time, self.clock) for time in (0, *self.plan.snapshots, "1dur")}
+        self._forks = {to_steps(time, self.clock) for time in self.plan.forks}
+        late = [step for step in (*self._kept, *self._forks) if step > self.clock.total_steps]
+        if late:
+            raise UsageError(
+                f"a snapshot or fork at step {max(late)} lies after the end, step {self.clock.total_steps}"
+            )
+        self._state = StateFile(self._file("state.safetensors"))
+
+    def run(self, observers: Sequence[Observer] = ()) -> Tick:
+        """Train to the end; returns the last tick."""
+        tick = self._begin()
+        self.journal = Journal(self._file("metrics.jsonl"), tick.step)
+        factor = self.plan.schedule.factor(self.clock)
+        watchers = [self._record, self._keep, *observers]
+        tick = optimise(self.task.closure, self.task.optimizer, factor, self.loader, tick, watchers, self.plan.seed)
+        for step in sorted(self._kept - set(self.snapshots)):
+            path = self._file(f"checkpoints/step-{step:06d}.safetensors")
+            if path is not None and path.exists():
+                self.snapshots[step] = files.read_tensors(path)[0]
+        return tick
+
+    def _begin(self) -> Tick:
+        saved = self._state.read()
+        tick = Tick(0, self.clock.total_steps, self.clock.steps_per_epoch)
+        self._loss_sum, self._losses = 0.0, 0
+        if saved is not None:
+            tensors, note = saved
+            tick.step, tick.first_epoch = note["step"], note["first_epoch"]
+            self._loss_sum, self._losses = note["loss_sum"], note["losses"]
+            self.task.load(tensors)
+        elif self.start is not None:
+            tensors, note = files.read_tensors(self.start)
+            tick.first_epoch = round(note["epoch"])
+            self.task.load(tensors)
+        return tick
+
+    def _record(self, tick: Tick) -> None:
+        if tick.diverged:
+            self.journal.add({"step": tick.step, "epoch": tick.epoch, "diverged": True})
+        elif tick.step > 0:
+            self._loss_sum, self._losses = self._loss_sum + tick.loss, self._losses + 1
+        if tick.ends_epoch and self._losses and not tick.diverged:
+            mean = self._loss_sum / self._losses
+            self.journal.add({"step": tick.step, "epoch": tick.epoch, "lr": tick.lr, "loss": mean, **self.task.row()})
+            self._loss_sum, self._losses = 0.0, 0
+
+    def _keep(self, tick: Tick) -> None:
+        if tick.diverged:
+            return
+        note = {"step": tick.step, "epoch": tick.epoch, "first_epoch": tick.first_epoch}
+        if tick.step in self._kept:
+            self.snapshots[tick.step] = self.task.snapshot()
+            self._write_once(f"checkpoints/step-{tick.step:06d}.safetensors", self.snapshots[tick.step], note)
+        if tick.step in self._forks:
+            self._write_once(f"checkpoints/fork-{tick.step:06d}.safetensors", self.task.tensors(), note)
+        # A foreign loader can only go on at the start of an epoch.
+        may_stop = tick.ends_epoch or seekable(self.loader)
+        if tick.step == tick.total or (may_stop and self._state.due()):
+            self._state.write(self.task.tensors(), {**note, "loss_sum": self._loss_sum, "losses": self._losses})
+
+    def _write_once(self, name: str, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        path = self._file(name)
+        if path is not None and not path.exists():
+            files.write_tensors(path, tensors, note)
+
+    def _file(self, name: str) -> Path | None:
+        return None if self.out is None else self.out / name
