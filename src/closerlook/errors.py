@@ -21,6 +21,10 @@ class DataMissingError(UsageError):
     """A data set is on none of the places that were searched."""
 
 
+class PointMissingError(UsageError):
+    """A run that diverged left no weights there; what depends on them is missing, which is a result too."""
+
+
 class StoreError(CloserlookError):
     """A run folder is unreadable, truncated, locked or of another recipe."""
 

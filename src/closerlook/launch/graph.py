@@ -1,0 +1,135 @@
+"""The graph of steps: what is ready is submitted, what is done is reused, what fails stops only what needs it."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Literal
+
+from closerlook.errors import StepFailedError
+from closerlook.runs.identity import run_id
+from closerlook.runs.recipe import Recipe, inputs_of
+from closerlook.runs.store import Store
+from closerlook.steps import run_step
+from closerlook.steps.cost import cost
+
+Outcome = Literal["reused", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step came to its end."""
+
+    run: str
+    recipe: Recipe
+    outcome: Outcome
+    share: float
+    message: str = ""
+
+
+@dataclass
+class Graph:
+    """Recipes and what they wait for; recipes come in any order, inputs among them or finished before."""
+
+    recipes: Sequence[Recipe]
+    nodes: dict[str, Recipe] = field(init=False)
+    urgency: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nodes = {run_id(recipe): recipe for recipe in self.recipes}
+        self.needs = {
+            run: [need for need in inputs_of(recipe) if need in self.nodes] for run, recipe in self.nodes.items()
+        }
+        self.costs = {run: float(cost(recipe).images) for run, recipe in self.nodes.items()}
+        self.urgency = {}
+        users: dict[str, list[str]] = {run: [] for run in self.nodes}
+        for run, needs in self.needs.items():
+            for need in needs:
+                users[need].append(run)
+        for run in reversed(self.order()):
+            # The longest way from here to the end: the steps on it must not wait.
+            self.urgency[run] = self.costs[run] + max((self.urgency[user] for user in users[run]), default=0.0)
+
+    def order(self) -> list[str]:
+        """Names of the runs, every one after its inputs."""
+        placed: dict[str, None] = {}
+
+        def place(run: str) -> None:
+            for need in self.needs[run]:
+                if need not in placed:
+                    place(need)
+            placed[run] = None
+
+        for run in self.nodes:
+            if run not in placed:
+                place(run)
+        return list(placed)
+
+
+def launch(
+    recipes: Sequence[Recipe], store: Store, executor: Executor, jobs: int, progress: Callable[[Event], None]
+) -> None:
+    """Finish every recipe's run in `store`, at most `jobs` at a time.
+
+    What is submitted is the path of a run folder, so any ``concurrent.futures`` executor will do.
+
+    Raises
+    ------
+    StepFailedError
+        Some steps raised; all those that do not depend on them were finished first.
+    """
+    work = _Work(Graph(recipes), store, progress)
+    work.reuse()
+    while work.waiting or work.running:
+        for run in work.ready()[: jobs - len(work.running)]:
+            work.submit(run, executor)
+        if not work.running:
+            break
+        work.collect()
+    if work.failures:
+        lines = [f"  {run}: {message}" for run, message in work.failures.items()]
+        heading = f"{len(work.failures)} steps failed, {len(work.waiting)} wait for them; finished work is kept:"
+        raise StepFailedError("\n".join([heading, *lines]))
+
+
+class _Work:
+    def __init__(self, graph: Graph, store: Store, progress: Callable[[Event], None]) -> None:
+        self.graph, self.store, self.progress = graph, store, progress
+        self.waiting = sorted(graph.nodes, key=lambda run: -graph.urgency[run])
+        self.running: dict[Future[str], str] = {}
+        self.failures: dict[str, str] = {}
+        self.finished: set[str] = set()
+
+    def reuse(self) -> None:
+        for run in self.graph.order():
+            if self.store.folder(run).done:
+                self.waiting.remove(run)
+                self._close(run, "reused")
+
+    def ready(self) -> list[str]:
+        return [run for run in self.waiting if self.finished.issuperset(self.graph.needs[run])]
+
+    def submit(self, run: str, executor: Executor) -> None:
+        self.waiting.remove(run)
+        folder = self.store.create(self.graph.nodes[run])
+        self.running[executor.submit(run_step, str(folder.path))] = run
+
+    def collect(self) -> None:
+        for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+            run, error = self.running.pop(future), future.exception()
+            if error is not None:
+                self.failures[run] = _described(error)
+            self._close(run, "done" if error is None else "failed", self.failures.get(run, ""))
+
+    def _close(self, run: str, outcome: Outcome, message: str = "") -> None:
+        if outcome != "failed":
+            self.finished.add(run)
+        costs = self.graph.costs
+        share = sum(costs[name] for name in self.finished) / (sum(costs.values()) or 1.0)
+        self.progress(Event(run, self.graph.nodes[run], outcome, share, message))
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "its process was ended from outside (out of memory?); start the command again, with fewer --jobs"
+    return f"{type(error).__name__}: {error}"

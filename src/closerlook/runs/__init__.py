@@ -1,0 +1,1 @@
+"""Recipes as data, their identity, and the folders of their runs."""

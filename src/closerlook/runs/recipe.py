@@ -1,0 +1,227 @@
+"""Recipes: what a step does, as frozen data that refuses unknown keys and can be hashed and stored."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from closerlook.durations import Clock, Duration, to_steps
+from closerlook.schedules import Constant, LinearDecay, Schedule
+
+
+class Frozen(BaseModel):
+    """Immutable, with no key that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSpec(Frozen):
+    """A data set and its parts; `seed` draws the subset.
+
+    `n_read` training images carry the training loss and `n_statistics` others the batch-norm statistics.
+    `source` is the content hash of a ``module:function`` of the user's.
+    """
+
+    name: str = "fashion"
+    resolution: int | None = None
+    n_train: int
+    n_validation: int
+    n_statistics: int
+    n_read: int
+    n_test: int | None = None
+    seed: int
+    source: str | None = None
+
+
+class ModelSpec(Frozen):
+    """A network by its registered name, or ``module:function``; classes and input shape come from the data."""
+
+    name: str = "vgg"
+    options: dict[str, str | int | float | bool | tuple[int, ...]] = {}
+    source: str | None = None
+
+
+class OptimizerSpec(Frozen):
+    """SGD or Adam with its settings; the learning rate is the schedule's factor 1."""
+
+    name: Literal["sgd", "adam"] = "sgd"
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+
+class Seeds(Frozen):
+    """What each random stream of a training starts from; the subset's seed stands with the data."""
+
+    init: int
+    order: int
+    augment: int
+    noise: int
+
+    @classmethod
+    def of(cls, seed: int) -> "Seeds":
+        """All streams from one number."""
+        return cls(init=seed, order=seed, augment=seed, noise=seed)
+
+
+class Snapshot(Frozen):
+    """The weights of a run at a step."""
+
+    kind: Literal["snapshot"] = "snapshot"
+    run: str
+    step: int
+
+
+class Bend(Frozen):
+    """A trained point of a curve."""
+
+    kind: Literal["bend"] = "bend"
+    run: str
+    index: int = 1
+
+
+class Average(Frozen):
+    """The mean of several runs' weights."""
+
+    kind: Literal["average"] = "average"
+    of: tuple[Snapshot, ...]
+
+
+class File(Frozen):
+    """A checkpoint made elsewhere, by content."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    sha256: str
+
+
+PointRef = Annotated[Snapshot | Bend | Average | File, Field(discriminator="kind")]
+Precision = Literal["fp32", "bf16"]
+BatchStats = Literal["recompute", "reference", "interpolate", "keep"]
+Split = Literal["train", "test"]
+
+
+class TrainRecipe(Frozen):
+    """Train a network; `start` is a fork (whole state) of another run."""
+
+    kind: Literal["train"] = "train"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    optimizer: OptimizerSpec
+    schedule: Schedule = Field(default=Constant(), discriminator="kind")
+    epochs: int
+    batch_size: int
+    augment: bool = False
+    precision: Precision = "fp32"
+    seeds: Seeds
+    snapshots: tuple[Duration, ...] = ()
+    forks: tuple[Duration, ...] = ()
+    start: Snapshot | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """Steps of an epoch (a last, smaller batch included) and of the run."""
+        steps = -(-self.data.n_train // self.batch_size)
+        return Clock(steps, self.epochs * steps)
+
+    def step(self, time: Duration) -> int:
+        """Number of the step at a time of this run."""
+        return to_steps(time, self.clock)
+
+
+class ConnectRecipe(Frozen):
+    """Train a curve between two points."""
+
+    kind: Literal["connect"] = "connect"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    a: PointRef
+    b: PointRef
+    curve: Literal["polychain", "bezier"] = "polychain"
+    bends: int = 1
+    optimizer: OptimizerSpec
+    schedule: Schedule = Field(default=LinearDecay(begin="0.5dur", end="0.9dur", final=0.01), discriminator="kind")
+    epochs: int
+    batch_size: int
+    augment: bool = False
+    precision: Precision = "fp32"
+    seed: int
+
+    @property
+    def clock(self) -> Clock:
+        """Steps of an epoch and of the run."""
+        steps = -(-self.data.n_train // self.batch_size)
+        return Clock(steps, self.epochs * steps)
+
+
+class Reading(Frozen):
+    """What every step that reads losses shares: splits, batch-norm policy, batch size of the readings."""
+
+    data: DataSpec
+    model: ModelSpec
+    splits: tuple[Split, ...] = ("train", "test")
+    batch_stats: BatchStats = "recompute"
+    batch_size: int = 500
+
+
+class ProfileRecipe(Reading):
+    """Read metrics along a segment or curve through the given control points."""
+
+    kind: Literal["profile"] = "profile"
+    version: Literal[1] = 1
+    curve: Literal["line", "polychain", "bezier"] = "line"
+    points: tuple[PointRef, ...]
+    t: int = 25
+
+
+class SurfaceRecipe(Reading):
+    """Read metrics on the plane through three points, with others projected on it."""
+
+    kind: Literal["surface"] = "surface"
+    version: Literal[1] = 1
+    points: tuple[PointRef, PointRef, PointRef]
+    marks: dict[str, PointRef] = {}
+    grid: tuple[int, int] = (21, 21)
+    margin: float = 0.2
+
+
+class BarriersRecipe(Reading):
+    """Barriers between all pairs of points."""
+
+    kind: Literal["barriers"] = "barriers"
+    version: Literal[1] = 1
+    points: dict[str, PointRef]
+    t: int = 11
+
+
+class PredictRecipe(Reading):
+    """Logits of points on the whole test set; an average of weights gets statistics of its own."""
+
+    kind: Literal["predict"] = "predict"
+    version: Literal[1] = 1
+    points: dict[str, PointRef]
+
+
+Recipe = TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe
+ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
+
+
+def inputs_of(recipe: Recipe) -> tuple[str, ...]:
+    """The runs whose results a recipe reads, each once."""
+    return tuple(dict.fromkeys(_runs(recipe)))
+
+
+def _runs(value: Any) -> Iterator[str]:
+    if isinstance(value, Snapshot | Bend):
+        yield value.run
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _runs(getattr(value, name))
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _runs(item)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _runs(item)

@@ -1,0 +1,6 @@
+"""The kinds of work: one function per kind, a function of (recipe, run folder) that can be started again."""
+
+from closerlook.steps import connect, readings, train
+from closerlook.steps.registry import run_step
+
+__all__ = ["connect", "readings", "run_step", "train"]

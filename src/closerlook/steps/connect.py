@@ -1,0 +1,37 @@
+"""Step `connect`: the bends of a curve between two points."""
+
+from closerlook import files
+from closerlook.batches import autocast_dtype
+from closerlook.landscape import connect
+from closerlook.runs.recipe import ConnectRecipe
+from closerlook.runs.store import RunFolder
+from closerlook.steps.registry import step
+from closerlook.steps.setting import Resolver, network, training_batches
+
+
+@step("connect")
+def run(recipe: ConnectRecipe, folder: RunFolder) -> None:
+    """Train the curve; its bends and its length are the result."""
+    model = network(recipe.model, recipe.data, seed=0)
+    find = Resolver(model, folder)
+    curve = connect(
+        model,
+        find.point(recipe.a),
+        find.point(recipe.b),
+        training_batches(recipe.data, recipe.batch_size, recipe.augment, recipe.seed, recipe.seed),
+        recipe.curve,
+        recipe.bends,
+        epochs=recipe.epochs,
+        optimizer=recipe.optimizer.name,
+        lr=recipe.optimizer.lr,
+        momentum=recipe.optimizer.momentum,
+        weight_decay=recipe.optimizer.weight_decay,
+        schedule=recipe.schedule,
+        seed=recipe.seed,
+        out=folder.path,
+        autocast=autocast_dtype(recipe.precision),
+    )
+    bends = {f"point.{index}": curve.points[index].vector for index in curve.free}
+    files.write_tensors(folder.path / "results" / "curve.safetensors", bends)
+    diverged = any("diverged" in row for row in curve.history)
+    files.write_json(folder.path / "results" / "curve.json", {"diverged": diverged, "length": curve.length()})

@@ -1,0 +1,55 @@
+"""Steps by kind, and what surrounds every one of them: lock, resume, time, DONE."""
+
+import gc
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from closerlook import files
+from closerlook.errors import PointMissingError
+from closerlook.runs.recipe import Recipe
+from closerlook.runs.store import RunFolder
+
+Step = Callable[[Any, RunFolder], None]
+_STEPS: dict[str, Step] = {}
+
+
+def step(kind: str) -> Callable[[Step], Step]:
+    """Register a function ``(recipe, folder)`` as the step of a recipe's kind.
+
+    A step may be started again at any time: it goes on from what its folder holds. The version that makes
+    a changed step another run stands in its recipe.
+    """
+
+    def register(function: Step) -> Step:
+        _STEPS[kind] = function
+        return function
+
+    return register
+
+
+def run_step(path: str) -> str:
+    """Run the step of a folder unless it is done; returns its name.
+
+    One thread per process: more of them are slower for small batches, and change the bits.
+    """
+    torch.set_num_threads(1)
+    folder = RunFolder(Path(path))
+    with folder.lock():
+        if folder.done:
+            return folder.id
+        recipe: Recipe = folder.recipe()
+        started, cpu = time.time(), time.process_time()
+        folder.begin()
+        try:
+            _STEPS[recipe.kind](recipe, folder)
+        except PointMissingError as error:
+            files.write_json(folder.path / "results" / "missing.json", {"reason": str(error)})
+        finally:
+            folder.note_time(started, time.process_time() - cpu)
+        folder.finish()
+    gc.collect()
+    return folder.id

@@ -1,0 +1,136 @@
+"""From a recipe's data and model to tensors and networks, and from references to points."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from closerlook import data, files, models
+from closerlook.data import CropFlip, Source, TensorBatches
+from closerlook.errors import PointMissingError, UsageError
+from closerlook.runs.recipe import Average, Bend, DataSpec, File, ModelSpec, PointRef, Reading, Snapshot, Split
+from closerlook.runs.store import RunFolder
+from closerlook.weights import Point, WeightSpace
+
+
+@lru_cache(maxsize=2)
+def source(name: str, resolution: int | None) -> Source:
+    """The data set, read once per process."""
+    return data.load(name, resolution=resolution)
+
+
+@lru_cache(maxsize=4)
+def parts(spec: DataSpec) -> data.Parts:
+    """The parts that a recipe names."""
+    return data.split(
+        source(spec.name, spec.resolution), n_train=spec.n_train, n_validation=spec.n_validation,
+        n_statistics=spec.n_statistics, n_read=spec.n_read, seed=spec.seed,
+    )  # fmt: skip
+
+
+def network(spec: ModelSpec, data_spec: DataSpec, seed: int) -> nn.Module:
+    """The network with its input shape and classes taken from the data."""
+    loaded = source(data_spec.name, data_spec.resolution)
+    return build_for(spec, loaded.input_shape(), loaded.classes, seed)
+
+
+def build_for(spec: ModelSpec, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    """The network for inputs of a shape; what the options already say wins."""
+    known = {
+        "classes": classes,
+        "in_channels": shape[0],
+        "image_size": shape[-1],
+        "in_features": int(torch.Size(shape).numel()),
+    }
+    takes = (
+        [] if models.is_target(spec.name) else models.MODELS[spec.name].options() if spec.name in models.MODELS else []
+    )
+    return models.build(spec.name, seed=seed, **{**{k: v for k, v in known.items() if k in takes}, **spec.options})
+
+
+def training_batches(
+    spec: DataSpec, batch_size: int, augment: bool, order_seed: int, augment_seed: int
+) -> TensorBatches:
+    """Shuffled batches of the training images, with crop and flip when asked for."""
+    inputs, targets = parts(spec).train
+    crop = CropFlip(padding=inputs.shape[-1] // 8) if augment else None
+    return TensorBatches(
+        inputs, targets, batch_size, shuffle=True, order_seed=order_seed, augment=crop, augment_seed=augment_seed
+    )
+
+
+def fixed_batches(pair: data.Pair, batch_size: int, most: int | None = None) -> TensorBatches:
+    """The first `most` examples in their order."""
+    return TensorBatches(pair.inputs[:most], pair.targets[:most], batch_size)
+
+
+def reading_batches(recipe: Reading) -> tuple[dict[Split, TensorBatches], TensorBatches]:
+    """Loaders of a reading's splits, and the one for batch-norm statistics."""
+    held = parts(recipe.data)
+    splits: dict[Split, TensorBatches] = {
+        "train": fixed_batches(held.read, recipe.batch_size),
+        "test": fixed_batches(held.test, recipe.batch_size, recipe.data.n_test),
+    }
+    return {name: splits[name] for name in recipe.splits}, fixed_batches(held.statistics, recipe.batch_size)
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Finds the points that a recipe refers to, beside the folder of its own run."""
+
+    model: nn.Module
+    folder: RunFolder
+
+    def point(self, ref: PointRef) -> Point:
+        """The point of a reference; an average comes without buffers.
+
+        Raises
+        ------
+        UsageError
+            The run diverged before that step, or a file changed since the recipe was made.
+        """
+        if isinstance(ref, Snapshot):
+            return self.space.point(self._snapshot(ref))
+        if isinstance(ref, Average):
+            vectors = [self.space.point(self._snapshot(part)).vector for part in ref.of]
+            return Point(_mean(vectors), origin="average")
+        if isinstance(ref, Bend):
+            path = self.folder.path.parent / ref.run / "results" / "curve.safetensors"
+            if not path.exists():
+                raise PointMissingError(f"{ref.run} trained no curve")
+            return Point(files.read_tensors(path)[0][f"point.{ref.index}"], origin=ref.run)
+        return self._from_file(ref)
+
+    @property
+    def space(self) -> WeightSpace:
+        """The space of the model's weights."""
+        return WeightSpace(self.model)
+
+    def _snapshot(self, ref: Snapshot) -> dict[str, Tensor]:
+        return files.read_tensors(checkpoint(self.folder, ref))[0]
+
+    def _from_file(self, ref: File) -> Point:
+        if files.sha256(ref.path) != ref.sha256:
+            raise UsageError(f"{ref.path} changed since this recipe was made; start the command again")
+        return self.space.point(ref.path)
+
+
+def checkpoint(folder: RunFolder, ref: Snapshot, form: Literal["step", "fork"] = "step") -> Path:
+    """The file of a snapshot (weights) or a fork (whole state) of a run beside `folder`.
+
+    Raises
+    ------
+    PointMissingError
+        That run diverged before.
+    """
+    path = folder.path.parent / ref.run / "checkpoints" / f"{form}-{ref.step:06d}.safetensors"
+    if not path.exists():
+        raise PointMissingError(f"{ref.run} has no {form} at step {ref.step}: it diverged, or kept none there")
+    return path
+
+
+def _mean(vectors: list[Tensor]) -> Tensor:
+    return torch.stack([vector.double() for vector in vectors]).mean(0).to(vectors[0].dtype)

@@ -1,0 +1,38 @@
+"""Step `train`: a network from its initial weights, or from a fork of another run."""
+
+from typing import Any
+
+from closerlook import files
+from closerlook.batches import autocast_dtype
+from closerlook.runs.recipe import TrainRecipe
+from closerlook.runs.store import RunFolder
+from closerlook.steps.registry import step
+from closerlook.steps.setting import checkpoint, fixed_batches, network, parts, training_batches
+from closerlook.training import train
+
+
+@step("train")
+def run(recipe: TrainRecipe, folder: RunFolder) -> None:
+    """Train; the folder holds metrics, checkpoints and the outcome. A diverged run is a result."""
+    seeds = recipe.seeds
+    model = network(recipe.model, recipe.data, seeds.init)
+    settings: dict[str, Any] = recipe.optimizer.model_dump(exclude={"name"})
+    if recipe.optimizer.name == "adam":
+        settings["momentum"] = 0.0
+    start = None if recipe.start is None else checkpoint(folder, recipe.start, "fork")
+    result = train(
+        model,
+        training_batches(recipe.data, recipe.batch_size, recipe.augment, seeds.order, seeds.augment),
+        recipe.optimizer.name,
+        epochs=recipe.epochs,
+        schedule=recipe.schedule,
+        seed=seeds.noise,
+        validation=fixed_batches(parts(recipe.data).validation, 500),
+        snapshots=recipe.snapshots,
+        forks=recipe.forks,
+        start=start,
+        out=folder.path,
+        autocast=autocast_dtype(recipe.precision),
+        **settings,
+    )
+    files.write_json(folder.path / "results" / "outcome.json", {"diverged_at": result.diverged_at})
