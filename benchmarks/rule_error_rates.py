@@ -1,0 +1,86 @@
+"""Measure how often the restarts rule gives a wrong verdict under planted truths; write results/rule_error_rates.json.
+
+Run it with ``python benchmarks/rule_error_rates.py``; ``--draws`` sets the number of simulated studies per truth.
+"""
+
+import argparse
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+
+from closerlook.evidence import RULES
+from closerlook.evidence.all_or_nothing import worst_rate
+from closerlook.evidence.paired import LEVEL
+from closerlook.evidence.simulate import simulate
+from closerlook.evidence.truths import ALL, SPREAD, Truth, planted
+from closerlook.files import write_json
+
+OUT = Path(__file__).with_name("results") / "rule_error_rates.json"
+SEEDS = (3, 5, 8)
+VERDICTS = ("supported", "contradicted")
+
+
+def measure(rule_name: str, draws: int) -> Iterator[dict[str, Any]]:
+    """One record per planted truth and number of seeds."""
+    rule = RULES[rule_name]
+    for index, truth in enumerate(planted(rule)):
+        for n in SEEDS:
+            rates = simulate(rule, truth, n, draws, seed=1000 * index + n)
+            yield {"rule": rule_name, "version": rule.version, "n": n} | _truth(truth) | {
+                verdict: {"rate": rates.rate(verdict), "interval_99": list(rates.interval(verdict))}
+                for verdict in VERDICTS
+            }
+
+
+def _truth(truth: Truth) -> dict[str, Any]:
+    return {
+        "truth": truth.name, "effects": dict(truth.effects), "wrong": list(truth.wrong), "promised": truth.bounded,
+    }  # fmt: skip
+
+
+def single_parts() -> list[dict[str, Any]]:
+    """Exact worst rates of a wrong yes for one part with outcomes that are all or nothing."""
+    margins = {"0": 0.0} | {name: rule.parts[0].margin / ALL["accuracy"] for name, rule in RULES.items()}
+    return [
+        {"margin_of": name, "margin": margin, "n": n, "level": level, "rate": worst_rate(n, margin, level)}
+        for name, margin in margins.items() for level in (LEVEL, 0.95) for n in SEEDS
+    ]  # fmt: skip
+
+
+def table(records: list[dict[str, Any]], rule_name: str) -> list[str]:
+    """Markdown rows: a truth, then supported / contradicted in percent for each number of seeds; wrong ones marked."""
+    by_truth: dict[str, list[str]] = {}
+    for record in records:
+        if record["rule"] == rule_name:
+            by_truth.setdefault(record["truth"], []).append(" / ".join(_cell(record, name) for name in VERDICTS))
+    return [f"| {truth} | {' | '.join(cells)} |" for truth, cells in by_truth.items()]
+
+
+def _cell(record: Mapping[str, Any], verdict: str) -> str:
+    mark = "*" if verdict in record["wrong"] else ""
+    return f"{100 * record[verdict]['rate']:.1f}{mark}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=200_000, help="simulated studies per truth and number of seeds")
+    draws = parser.parse_args().draws
+    start = time.perf_counter()
+    records = [record for name in RULES for record in measure(name, draws)]
+    exact = single_parts()
+    where = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
+    facts = {"draws": draws, "seconds": round(time.perf_counter() - start, 1), "spread": SPREAD, "versions": where}
+    write_json(OUT, facts | {"rates": records, "all_or_nothing_part": exact})
+    for name in RULES:
+        print(f"{name}: supported / contradicted in % (* is wrong) with {SEEDS} seeds", *table(records, name), sep="\n")
+    for each in exact:
+        print(f"one part, margin {each['margin']:.4f}, n {each['n']}, {each['level']:.0%}: {100 * each['rate']:.1f} %")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Data in memory: sources by name, splits by seed, batches that can be made again. Only this room looks for files."""
+
+from closerlook.data.augment import Augment, CropFlip
+from closerlook.data.batches import TensorBatches
+from closerlook.data.custom_parts import Loaders, custom, loaders
+from closerlook.data.parts import Parts, split
+from closerlook.data.registry import SOURCES, describe, fetch, load
+from closerlook.data.source import Pair, Source
+
+__all__ = [
+    "SOURCES",
+    "Augment",
+    "CropFlip",
+    "Loaders",
+    "Pair",
+    "Parts",
+    "Source",
+    "TensorBatches",
+    "custom",
+    "describe",
+    "fetch",
+    "load",
+    "loaders",
+    "split",
+]

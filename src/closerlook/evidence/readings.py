@@ -1,0 +1,119 @@
+"""From table to numbers: the parts of a rule over the seeds, its controls, and what is only shown."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from closerlook.evidence.effects import Effect, paired_effect
+from closerlook.evidence.paired import FEWEST, SETTLED, TIE
+from closerlook.evidence.questions import Control, Illustration, Part
+from closerlook.evidence.rule import Rule
+from closerlook.evidence.table import Table
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """A part with its effect over seeds, and why it had to stay open where numbers alone do not say so."""
+
+    part: Part
+    effect: Effect
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name, question and numbers in one plain mapping."""
+        question = {key: getattr(self.part, key) for key in ("name", "quantity", "arm", "baseline", "unit", "contrast")}
+        says = self.part.says(self.effect.answer)
+        return question | self.effect.to_dict() | {"says": says, "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Values of one arm and quantity: a control that passed or failed, or (`passed` None) numbers only shown."""
+
+    name: str
+    says: str
+    values: Mapping[str, float | None]
+    passed: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain data."""
+        return {"name": self.name, "says": self.says, "values": dict(self.values), "passed": self.passed}
+
+
+def read_part(
+    part: Part, table: Table, seeds: Sequence[str], levels: Sequence[float], chance: float | None = None
+) -> PartResult:
+    """Effect of one part over all seeds of the study.
+
+    A diverged run (a row without a value) counts as `chance` where accuracy is judged. That outcome is all or nothing,
+    so the part then needs five seeds. Any other gap leaves the part open.
+    """
+    instead = chance if part.quantity == "accuracy" else None
+    arm, baseline = (_outcomes(table.column(name, part.quantity), seeds, instead) for name in (part.arm, part.baseline))
+    gaps = _gaps(part, table, seeds)
+    values = {seed: _difference(arm[seed], baseline[seed]) for seed in seeds}
+    diverged = instead is not None and any(row for _, row in gaps)
+    effect = paired_effect(values, part.margin, levels, needs=SETTLED if diverged else FEWEST)
+    notes = [f"{part.name}: {where} {_consequence(part, row, instead)}" for where, row in gaps]
+    if effect.n < SETTLED and (diverged or _equal(effect)):
+        what = "a run diverged" if diverged else "all differences are equal"
+        notes.append(f"{part.name}: {what}, and an outcome that is all or nothing needs {SETTLED} seeds; open")
+    return PartResult(part, effect, tuple(notes))
+
+
+def read_control(control: Control, table: Table, seeds: Sequence[str]) -> Reading:
+    """A control is passed if every value lies within its limits and none is missing."""
+    column = table.column(control.arm, control.quantity)
+    asked = table.seeds([(control.arm, control.quantity)]) if not control.per_seed else seeds
+    values = _outcomes(column, asked)
+    passed = all(value is not None and control.above < value < control.below for value in values.values())
+    return Reading(control.name, control.says, values, passed and bool(values))
+
+
+def read_illustration(shown: Illustration, table: Table) -> Reading:
+    """Values of a quantity that never enters the verdict."""
+    key = (shown.arm, shown.quantity)
+    return Reading(shown.name, shown.says, _outcomes(table.column(*key), table.seeds([key])), None)
+
+
+def unused(table: Table, rule: Rule) -> list[str]:
+    """Say which rows the rule does not look at, so that a misspelt name does not pass unseen."""
+    others = set(table.values) - {*rule.compared(), *rule.checked()}
+    return [f"not used by this rule: {quantity} of arm {arm}" for arm, quantity in sorted(others)]
+
+
+def _outcomes(
+    column: Mapping[str, float], seeds: Sequence[str], instead: float | None = None
+) -> dict[str, float | None]:
+    """Value per seed; a row without a value becomes `instead`, a seed without a row None."""
+    return {seed: _known(column[seed], instead) if seed in column else None for seed in seeds}
+
+
+def _known(value: float, instead: float | None) -> float | None:
+    return instead if math.isnan(value) else value
+
+
+def _difference(arm: float | None, baseline: float | None) -> float | None:
+    return None if arm is None or baseline is None else arm - baseline
+
+
+def _equal(effect: Effect) -> bool:
+    return effect.sd is not None and effect.sd <= TIE
+
+
+def _gaps(part: Part, table: Table, seeds: Sequence[str]) -> list[tuple[str, bool]]:
+    """Where a value is missing, and whether a row stands there without one."""
+    found = []
+    for arm in (part.arm, part.baseline):
+        column = table.column(arm, part.quantity)
+        gaps = [seed for seed in seeds if math.isnan(column.get(seed, math.nan))]
+        found += [(f"arm {arm}, seed {seed}", seed in column) for seed in gaps]
+    return found
+
+
+def _consequence(part: Part, row: bool, instead: float | None) -> str:
+    if row and instead is not None:
+        return f"has no {part.quantity} (diverged); it counts as chance, {instead:g}"
+    repair = "; if the run diverged, give the chance level" if part.quantity == "accuracy" and row else ""
+    return f"has no {'value' if row else 'row'} of {part.quantity}; open{repair}"

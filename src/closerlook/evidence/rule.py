@@ -1,0 +1,110 @@
+"""A rule as data: its parts, its controls, its conditions, and the small function that decides."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from closerlook.errors import UsageError
+from closerlook.evidence.conditions import Answers, Condition, all_of
+from closerlook.evidence.paired import LEVEL, Answer
+from closerlook.evidence.questions import Control, Illustration, Part
+
+Outcome = Literal["supported", "contradicted", "not decided", "numbers only"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A first question: if `part` is `answer` at 90 %, `words` are said and these conditions decide instead."""
+
+    part: str
+    answer: Answer
+    words: str
+    supported: Condition
+    contradicted: Condition
+
+
+class Decision(NamedTuple):
+    """Outcome of a rule: the verdict, the answers that gave it, and the gate if it was taken."""
+
+    answer: Outcome
+    holding: tuple[tuple[str, Answer], ...]
+    gate: Gate | None
+
+    def asked(self, rule: "Rule") -> list[str]:
+        """Parts that could have decided on the way that was taken, in the rule's order."""
+        way = self.gate or rule
+        names = {name for condition in (way.supported, way.contradicted) for name, _ in condition.terms}
+        return [part.name for part in rule.parts if part.name in names]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A decision rule as data: claim, parts, conditions for either verdict, controls, and what is only shown.
+
+    Raises
+    ------
+    UsageError
+        Two parts share a name, a margin is not finite, or a condition is empty or names an unknown part.
+
+    Examples
+    --------
+    >>> gain = Part("gain", quantity="accuracy", arm="warm", baseline="cold", margin=0.01)
+    >>> rule = Rule("warm", 1, "warming up helps", (gain,), all_of({"gain": "yes"}), all_of({"gain": "no"}))
+    >>> rule.decide({("gain", 0.9): "yes"}).answer
+    'supported'
+    """
+
+    name: str
+    version: int
+    claim: str
+    parts: tuple[Part, ...]
+    supported: Condition
+    contradicted: Condition
+    controls: tuple[Control, ...] = ()
+    illustrations: tuple[Illustration, ...] = ()
+    gate: Gate | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that could not be computed."""
+        names = [part.name for part in self.parts]
+        asked = {part for condition in self.conditions() for part, _ in condition.terms}
+        if len(set(names)) < len(names) or not asked <= set(names):
+            raise UsageError(f"rule {self.name} has parts {names} and asks for {sorted(asked)}; name each part once")
+        if not all(math.isfinite(part.margin) for part in self.parts):
+            raise UsageError(f"rule {self.name} has a margin that is not finite; give each part a number")
+        if not all(condition.terms for condition in self.conditions()):
+            raise UsageError(f"rule {self.name} has an empty condition; name at least one part in each")
+
+    def conditions(self) -> Iterator[Condition]:
+        """Every condition of the rule, those of its gate last."""
+        yield from (self.supported, self.contradicted)
+        if self.gate:
+            yield from (all_of({self.gate.part: self.gate.answer}), self.gate.supported, self.gate.contradicted)
+
+    def compared(self) -> list[tuple[str, str]]:
+        """Every (arm, quantity) that a part compares."""
+        return [(arm, part.quantity) for part in self.parts for arm in (part.arm, part.baseline)]
+
+    def checked(self) -> list[tuple[str, str]]:
+        """Every (arm, quantity) of the controls and illustrations."""
+        controls = [(control.arm, control.quantity) for control in self.controls]
+        return controls + [(shown.arm, shown.quantity) for shown in self.illustrations]
+
+    def levels(self, part: str) -> tuple[float, ...]:
+        """Levels at which a part is read, 90 % first."""
+        asked = {condition.level for condition in self.conditions() for name, _ in condition.terms if name == part}
+        return tuple(sorted(asked | {LEVEL}))
+
+    def decide(self, answers: Answers) -> Decision:
+        """Verdict for the answers of the parts at their levels; controls and the number of seeds come before it."""
+        gate = self.gate if self.gate and answers[self.gate.part, LEVEL] == self.gate.answer else None
+        way = gate or self
+        outcomes: tuple[tuple[Outcome, Condition], ...] = (
+            ("contradicted", way.contradicted),
+            ("supported", way.supported),
+        )
+        for verdict, condition in outcomes:
+            if holding := condition.holding(answers):
+                return Decision(verdict, holding, gate)
+        return Decision("not decided", (), gate)

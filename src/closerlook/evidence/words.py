@@ -1,0 +1,56 @@
+"""The one sentence that a reader of a verdict sees first."""
+
+from collections.abc import Sequence
+
+from closerlook.evidence.paired import FEWEST, LEVEL, SETTLED
+from closerlook.evidence.readings import PartResult, Reading
+from closerlook.evidence.rule import Decision, Outcome, Rule
+
+CHOSEN = "at a setting chosen to show it"
+CANNOT_TELL = "the instrument cannot tell here"
+
+
+def sentence(answer: Outcome, reason: str, setting: str | None, seeds: int) -> str:
+    """Answer, reason, and what limits both: a setting chosen for its effect, fewer than five seeds."""
+    limits = [CHOSEN] if setting == "demonstration" else []
+    if seeds < SETTLED and answer != "numbers only":
+        limits.append(f"provisional with {seeds} seeds")
+    return "; ".join([f"{answer.capitalize()}: {reason}", *limits]) + "."
+
+
+def too_few(rule: Rule, seeds: int) -> str:
+    """Reason for numbers without a verdict."""
+    counted = f"{seeds} seed" + "s" * (seeds != 1)
+    return f"{counted} cannot judge whether {rule.claim}, at least {FEWEST} are needed"
+
+
+def failed_controls(failed: Sequence[Reading]) -> str:
+    """Reason for no verdict where a control failed."""
+    return f"{CANNOT_TELL}, because the runs do not show that {' or that '.join(control.says for control in failed)}"
+
+
+def decided(rule: Rule, decision: Decision, parts: Sequence[PartResult]) -> str:
+    """Reason for the rule's decision: what was answered by the parts that gave it."""
+    by_name = {each.part.name: each for each in parts}
+    prefix = f"{decision.gate.words}; " if decision.gate else ""
+    if decision.answer == "not decided":
+        answers = _listed([_answered(by_name[name], rule) for name in decision.asked(rule)])
+        return f"{prefix}these runs do not settle whether {rule.claim}, since {answers}"
+    because = _listed([by_name[name].part.says(answer) for name, answer in decision.holding])
+    stance = "" if decision.answer == "supported" else "the runs speak against the claim that "
+    return f"{prefix}{stance}{rule.claim}, because {because}"
+
+
+def _answered(result: PartResult, rule: Rule) -> str:
+    """Answer of a part at 90 %; one that a single part would have to give at a higher level says so."""
+    term = (result.part.name, result.effect.answer)
+    asked = [condition.level for condition in (rule.supported, rule.contradicted) if term in condition.terms]
+    short = [level for level in asked if result.effect.answer_at(level) != result.effect.answer]
+    says = result.part.says(result.effect.answer)
+    if not short:
+        return says
+    return f"{says} at {100 * LEVEL:.3g} % but not at the {100 * short[0]:.3g} % that one part alone must reach"
+
+
+def _listed(items: Sequence[str]) -> str:
+    return ", ".join(items[:-1]) + (", and " if len(items) > 1 else "") + items[-1]

@@ -1,0 +1,15 @@
+"""One function per figure: plain arrays in, a matplotlib Axes in and out, every axis with its unit."""
+
+from closerlook.figures.dots import gains
+from closerlook.figures.epochs import accuracy, learning_rate, norms
+from closerlook.figures.matrices import matrix
+from closerlook.figures.parts import forest
+from closerlook.figures.paths import path, segments
+from closerlook.figures.planes import surface
+from closerlook.figures.style import panels
+from closerlook.figures.svg import to_svg
+
+__all__ = [
+    "accuracy", "forest", "gains", "learning_rate", "matrix", "norms", "panels", "path", "segments", "surface",
+    "to_svg",
+]  # fmt: skip

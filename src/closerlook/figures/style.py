@@ -1,0 +1,166 @@
+"""How every figure looks: axes without global state; colours, dashes, markers that survive colour blindness."""
+
+from collections.abc import Sequence
+from textwrap import fill
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike, NDArray
+
+Seed = int | str
+
+INK = "#000000"
+MUTED = "#6b6b6b"
+HALO = [withStroke(linewidth=2.6, foreground="white")]  # keeps a text or a mark readable on lines and fields
+WIDTH = 5.0  # inches: a phone shows 360 pt at almost its natural size, so 10 pt stay readable there
+FIELD = "cividis"  # perceptually uniform, and the same map for colour-blind readers
+
+_OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "legend.fontsize": 9.5,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+}
+
+
+class Look(NamedTuple):
+    """What tells one category from another: colour, dash pattern and marker, all three different."""
+
+    color: str
+    dash: Any
+    marker: str
+
+
+def look(index: int) -> Look:
+    """Give the look of category number `index`; the first 28 differ in colour or dash pattern.
+
+    Examples
+    --------
+    >>> look(0).color, look(1).marker
+    ('#0072B2', 's')
+    """
+    turn = index // len(_OKABE_ITO)
+    dash = _DASHES[(index + 2 * turn) % len(_DASHES)]  # 7 + 2 is 1 modulo 4: one colour meets every pattern
+    return Look(_OKABE_ITO[index % len(_OKABE_ITO)], dash, _MARKERS[(index + turn) % len(_MARKERS)])
+
+
+def panels(rows: int = 1, height: float = 3.3, width: float = WIDTH, share_x: bool = True) -> list[Axes]:
+    """Make the axes of one figure, one above the other, without touching pyplot's state.
+
+    Parameters
+    ----------
+    rows
+        Number of axes.
+    height, width
+        Size of one axes and of the figure, in inches.
+    share_x
+        Whether all axes show the same range of x.
+
+    Returns
+    -------
+    list of Axes
+        From top to bottom; ``axes[0].figure`` is the figure.
+
+    Examples
+    --------
+    >>> top, bottom = panels(2)
+    >>> top.figure is bottom.figure
+    True
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height * rows), layout="constrained")
+        return list(figure.subplots(rows, 1, sharex=share_x, squeeze=False)[:, 0])
+
+
+def plain(text: object) -> str:
+    """Return `text` as matplotlib is to show it: dollar signs are no formula."""
+    return printable(text).replace("$", r"\$")
+
+
+def printable(text: object) -> str:
+    """Return `text` without the control characters that no SVG may hold."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
+
+
+def font_size(ax: Axes) -> float:
+    """Size of small text in points, following the style that the axes were made with."""
+    return 0.95 * float(ax.xaxis.label.get_fontsize())
+
+
+def wrapped(text: object, ax: Axes, share: float = 1.0) -> str:
+    """Return `text` broken into lines that take at most this share of the figure's width."""
+    letters = int(share * width_of(ax) / (0.6 * font_size(ax)))  # of a wide sans serif font
+    return plain(fill(str(text), max(6, letters)))
+
+
+def width_of(ax: Axes) -> float:
+    """Width in points of the figure that holds these axes."""
+    return 72 * float(ax.figure.bbox.width) / float(ax.figure.dpi)
+
+
+def legend_above(ax: Axes) -> None:
+    """Put the legend above the axes, where it hides no data, in as many columns as fit the width."""
+    handles, labels = ax.get_legend_handles_labels()
+    if not handles:
+        return
+    letters = width_of(ax) / (0.6 * font_size(ax))
+    columns = max(1, min(len(labels), int(letters // (max(map(len, labels)) + 8))))
+    labels = [fill(label, int(0.75 * letters)) for label in labels]
+    ax.legend(
+        handles, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, frameon=False, handlelength=3.2,
+        columnspacing=1.2, borderaxespad=0.2, fontsize=font_size(ax),
+    )  # fmt: skip
+
+
+def seed_lines(
+    ax: Axes, x: ArrayLike, lines: Sequence[ArrayLike], style: Look, label: str, markers: bool = True
+) -> None:
+    """Draw every seed as a thin line and their mean as a thick one.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    x
+        Positions, [n].
+    lines
+        One array [n] or shorter per seed, at least one; a run that ended early is shorter.
+    style
+        Colour, dash pattern and marker.
+    label
+        Name in the legend.
+    markers
+        Whether the mean carries about eight markers.
+    """
+    x = np.asarray(x, dtype=float)
+    padded = np.full((len(lines), len(x)), np.nan)
+    for row, line in zip(padded, lines, strict=True):
+        values = np.asarray(line, dtype=float)
+        row[: len(values)] = values
+    if len(lines) > 1:
+        ax.plot(x, padded.T, color=style.color, linewidth=0.7, alpha=0.65)
+    # A plain mean, not a nanmean: where a seed is missing the mean of the others would be another quantity.
+    ax.plot(
+        x, padded.mean(axis=0), color=style.color, linestyle=style.dash, linewidth=2.0, label=plain(label),
+        marker=style.marker if markers else None, markersize=5, markevery=max(1, len(x) // 8),
+    )  # fmt: skip
+
+
+def as_lines(values: ArrayLike) -> list[NDArray[np.float64]]:
+    """Split an array [n] or [seeds, n] into one line per seed."""
+    return list(np.atleast_2d(np.asarray(values, dtype=float)))

@@ -1,0 +1,144 @@
+"""VGG networks with and without batch norm, at any width and for any square image."""
+
+from collections import OrderedDict
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from closerlook.errors import UsageError
+from closerlook.models.initial import Init, initialise, seeded
+
+BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+CHANNELS = (64, 128, 256, 512, 512)
+HIDDEN = 4096
+Head = Literal["paper", "linear"]
+
+
+class VGG(nn.Module):
+    """Convolutions `features`, flattened, then the fully connected `head`: images [n, c, s, s] to logits [n, classes].
+
+    Layers have names that say what they are: ``features.conv1``, ``features.norm1``, ``features.pool1``,
+    ``head.fc1``. `image_size` is s, the only size that the head fits. Build it with :func:`vgg`.
+    """
+
+    def __init__(self, features: nn.Sequential, head: nn.Sequential, image_size: int):
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.image_size = image_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, classes] of images [n, c, s, s]."""
+        if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
+            raise UsageError(
+                f"this VGG was built for {self.image_size}x{self.image_size} images and got {tuple(images.shape)}; "
+                "build it with image_size= the size of your images"
+            )
+        return self.head(torch.flatten(self.features(images), 1))
+
+
+def vgg(
+    depth: int = 11,
+    *,
+    batch_norm: bool = False,
+    width: float = 1.0,
+    head: Head = "paper",
+    classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    dropout: float = 0.5,
+    init: Init = "paper",
+    seed: int = 0,
+) -> VGG:
+    """VGG-11, -13, -16 or -19 (configurations A, B, D, E), in ``channels_last`` memory format.
+
+    3x3 convolutions with bias, each followed by ReLU (with `batch_norm`: norm, then ReLU), a 2x2 max-pool after each
+    of five blocks; a pool is left out where the map is already 1x1, so 8x8 and 16x16 images work. `width` multiplies
+    the channels 64-128-256-512-512 and the head's 4096 units. With 224x224 images, 3 channels and 1000 classes the
+    numbers of parameters are the published ones.
+
+    Parameters
+    ----------
+    depth
+        Layers with weights in the published network: 11, 13, 16 or 19.
+    head
+        ``"paper"``: Dropout-Linear-ReLU-Dropout-Linear-ReLU-Linear; ``"linear"``: one linear layer, no dropout.
+    init
+        See :func:`closerlook.models.initial.initialise`. Without batch norm ``"torch"`` (and ``"paper"`` on small
+        budgets) stalls at the loss of guessing, log(classes); ``"he"`` trains.
+    seed
+        Decides every initial weight; the global generators stay as they were.
+
+    Raises
+    ------
+    UsageError
+        Another depth, head or init; a width, size or number of channels or classes that leaves no unit.
+
+    Examples
+    --------
+    >>> model = vgg(11, width=0.25, in_channels=1, image_size=16, head="linear", init="he", seed=1)
+    >>> model(torch.zeros(2, 1, 16, 16)).shape
+    torch.Size([2, 10])
+
+    References
+    ----------
+    Simonyan and Zisserman, arXiv 1409.1556, table 1; head and init: Gotmare et al., arXiv 1810.13243.
+    """
+    if depth not in BLOCKS:
+        raise UsageError(f"there is no VGG-{depth}; choose a depth of {', '.join(map(str, BLOCKS))}")
+    if head not in ("paper", "linear"):
+        raise UsageError(f"unknown head {head!r}; choose paper or linear")
+    if width <= 0 or min(image_size, in_channels, classes) < 1:
+        raise UsageError(
+            f"width {width}, image_size {image_size}, in_channels {in_channels} and classes {classes} must be positive"
+        )
+
+    def make() -> VGG:
+        features, flat = _features(BLOCKS[depth], batch_norm, width, in_channels, image_size)
+        network = VGG(features, _head(head, flat, scaled(HIDDEN, width), classes, dropout), image_size)
+        initialise(network, init)
+        return network
+
+    return seeded(make, seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def scaled(units: int, width: float) -> int:
+    """`units` times `width`, rounded, at least 1."""
+    return max(1, round(units * width))
+
+
+def _features(
+    blocks: tuple[int, ...], batch_norm: bool, width: float, channels: int, size: int
+) -> tuple[nn.Sequential, int]:
+    """The convolution stack and the number of values it leaves per image."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    number = 0
+    for block, (repeats, units) in enumerate(zip(blocks, CHANNELS, strict=True), 1):
+        for _ in range(repeats):
+            number += 1
+            layers[f"conv{number}"] = nn.Conv2d(channels, scaled(units, width), kernel_size=3, padding=1)
+            channels = scaled(units, width)
+            if batch_norm:
+                layers[f"norm{number}"] = nn.BatchNorm2d(channels)
+            # Not in place: a hook on the layer before would otherwise keep the rectified values.
+            layers[f"relu{number}"] = nn.ReLU()
+        if size > 1:
+            layers[f"pool{block}"] = nn.MaxPool2d(2)
+            size //= 2
+    return nn.Sequential(layers), channels * size * size
+
+
+def _head(kind: Head, flat: int, hidden: int, classes: int, dropout: float) -> nn.Sequential:
+    if kind == "linear":
+        return nn.Sequential(OrderedDict(fc1=nn.Linear(flat, classes)))
+    layers: dict[str, nn.Module] = {
+        "dropout1": nn.Dropout(dropout),
+        "fc1": nn.Linear(flat, hidden),
+        "relu1": nn.ReLU(),
+        "dropout2": nn.Dropout(dropout),
+        "fc2": nn.Linear(hidden, hidden),
+        "relu2": nn.ReLU(),
+        "fc3": nn.Linear(hidden, classes),
+    }
+    return nn.Sequential(OrderedDict(layers))

@@ -1,0 +1,55 @@
+"""A study as data: its recipes by role, and what its report says of how they were chosen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from closerlook.runs.recipe import Recipe
+from closerlook.runs.store import RunFolder, Store
+
+Scale = Literal["smoke", "small", "standard", "paper"]
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The steps of a study.
+
+    `roles` names every recipe by what it is to the study, such as ``"R/100/train"``; `settings` are rows of
+    name, value and how it was chosen; `setting` is ``"demonstration"`` when they were chosen because an effect
+    shows, ``"tuned"`` when by the baseline's validation accuracy on other seeds.
+    """
+
+    name: str
+    scale: Scale
+    seeds: tuple[int, ...]
+    rule: str
+    setting: Literal["tuned", "demonstration"]
+    roles: Mapping[str, Recipe]
+    settings: tuple[tuple[str, str, str], ...] = ()
+    about: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The recipes, each run once however many roles it has."""
+        return list(self.roles.values())
+
+    @property
+    def command(self) -> str:
+        """What to type to get the same numbers again."""
+        return f"closerlook study {self.name} --scale {self.scale} --seeds {','.join(map(str, self.seeds))}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The stored numbers of a study, by role; a missing one is None."""
+
+    plan: StudyPlan
+    store: Store
+
+    def folder(self, role: str) -> RunFolder:
+        """The run folder of a role."""
+        return self.store.folder(self.plan.roles[role])
+
+    def has(self, role: str) -> bool:
+        """Whether the role exists and its run left numbers (no diverged run before it)."""
+        return role in self.plan.roles and not (self.folder(role).path / "results" / "missing.json").exists()

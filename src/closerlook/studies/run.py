@@ -1,0 +1,117 @@
+"""Run a study: its graph, then verdict, figures and report, in a folder beside its runs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from closerlook import files, report
+from closerlook.evidence import Verdict
+from closerlook.launch import Event, launch, pool
+from closerlook.runs.environment import environment
+from closerlook.runs.identity import run_id
+from closerlook.runs.store import Store, only_one
+from closerlook.steps.cost import Cost, cost
+from closerlook.studies.plan import Results, StudyPlan
+from closerlook.studies.restarts import analysis
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """The verdict of a study and where its files lie."""
+
+    verdict: Verdict
+    report: Path
+    folder: Path
+
+
+def study_folder(plan: StudyPlan, root: Path) -> Path:
+    """Where a study's verdict, figures and report go; named by its recipes."""
+    text = files.to_json({role: run_id(recipe) for role, recipe in plan.roles.items()}) + plan.rule
+    return root / f"study-{plan.name}-{plan.scale}-{files.digest(text)[:8]}"
+
+
+def run_study(plan: StudyPlan, root: Path, jobs: int, progress: Callable[[Event], None]) -> StudyOutcome:
+    """Finish every step of the study and write its report; what is done already is reused.
+
+    Raises
+    ------
+    StoreError
+        Another command works on the same study.
+    StepFailedError
+        Some step failed; the finished ones are kept.
+    """
+    folder = study_folder(plan, root)
+    with only_one(folder / "LOCK"):
+        with pool(jobs) as executor:
+            launch(plan.recipes, Store(root), executor, jobs, progress)
+        return conclude(plan, root)
+
+
+def conclude(plan: StudyPlan, root: Path) -> StudyOutcome:
+    """Judge the stored numbers and write table, verdict, figures and report."""
+    folder = study_folder(plan, root)
+    results = Results(plan, Store(root))
+    verdict = analysis.judge(results)
+    runs = {role: run_id(recipe) for role, recipe in plan.roles.items()}
+    files.write_json(folder / "plan.json", {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "runs": runs})
+    files.write_bytes(folder / "table.csv", analysis.table_csv(results).encode())
+    files.write_json(folder / "verdict.json", {**verdict.to_dict(), "runs": runs})
+    figures = analysis.figures(results)
+    for figure in figures:
+        files.write_bytes(folder / "figures" / f"{figure.id}.svg", figure.svg.encode())
+    page = report.Report(
+        title=f"{plan.name.capitalize()}: scale {plan.scale}",
+        question=analysis.QUESTION,
+        verdict=verdict.to_dict(),
+        figures=figures,
+        tables=analysis.tables(results),
+        settings=plan.settings,
+        seeds=plan.seeds,
+        environment=environment(),
+        costs=_costs(results),
+        command=plan.command,
+        notes=analysis.NOTES,
+    )
+    return StudyOutcome(verdict, report.write(page, folder / "report.html"), folder)
+
+
+def _costs(results: Results) -> tuple[tuple[str, float], ...]:
+    spent: dict[str, float] = {}
+    for run in {run_id(recipe): recipe for recipe in results.plan.recipes}:
+        kind = run.split("-")[0]
+        spent[kind] = spent.get(kind, 0.0) + results.store.folder(run).seconds()[1]
+    return tuple((f"{kind} (CPU)", round(seconds, 1)) for kind, seconds in sorted(spent.items()))
+
+
+def price(plan: StudyPlan, root: Path) -> list[dict[str, Any]]:
+    """What a study costs before it runs, by kind of step, and how much of it is done."""
+    store = Store(root)
+    rows: dict[str, dict[str, Any]] = {}
+    for run, recipe in {run_id(recipe): recipe for recipe in plan.recipes}.items():
+        found = cost(recipe)
+        row = rows.setdefault(
+            recipe.kind, {"kind": recipe.kind, "runs": 0, "done": 0, "steps": 0, "images": 0, "flops": 0.0}
+        )
+        row["runs"] += 1
+        row["done"] += store.folder(run).done
+        for name in ("steps", "images", "flops"):
+            row[name] += getattr(found, name)
+    return list(rows.values())
+
+
+def measured_rate() -> float:
+    """FLOPs per second of one core, from a matrix product that takes about a tenth of a second."""
+    import torch
+
+    torch.set_num_threads(1)
+    a = torch.rand(1024, 1024)
+    a @ a
+    started = time.perf_counter()
+    for _ in range(4):
+        a @ a
+    return 4 * 2 * 1024**3 / (time.perf_counter() - started)
+
+
+__all__ = ["Cost", "StudyOutcome", "conclude", "measured_rate", "price", "run_study", "study_folder"]

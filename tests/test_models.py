@@ -1,0 +1,149 @@
+"""Networks: published sizes, gradients everywhere, weights that follow from the seed alone."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from closerlook.errors import UsageError
+from closerlook.models import MODELS, VGG, build, describe, mlp, vgg
+
+PUBLISHED = {
+    (11, False): 132_863_336, (13, False): 133_047_848, (16, False): 138_357_544, (19, False): 143_667_240,
+    (11, True): 132_868_840, (13, True): 133_053_736, (16, True): 138_365_992, (19, True): 143_678_248,
+}  # fmt: skip
+
+
+def count(model: nn.Module) -> int:
+    return sum(weights.numel() for weights in model.parameters())
+
+
+@pytest.mark.parametrize(("depth", "batch_norm"), PUBLISHED)
+def test_parameters_are_the_published_ones(depth: int, batch_norm: bool) -> None:
+    with torch.device("meta"):
+        model = vgg(depth, batch_norm=batch_norm, image_size=224, classes=1000)
+        assert count(model) == PUBLISHED[depth, batch_norm]
+    assert sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in model.modules()) == depth
+
+
+@pytest.mark.parametrize("size", [1, 4, 8, 16, 28, 32])
+@pytest.mark.parametrize("head", ["paper", "linear"])
+def test_every_image_size_fits(size: int, head: str) -> None:
+    model = build("vgg11", width=1 / 16, in_channels=1, image_size=size, head=head, classes=7)
+    assert model(torch.zeros(2, 1, size, size)).shape == (2, 7)
+
+
+def test_16x16_drops_only_the_last_pool() -> None:
+    pools = [name for name, _ in vgg(11, width=1 / 16, image_size=16).features.named_children() if "pool" in name]
+    assert pools == ["pool1", "pool2", "pool3", "pool4"]
+
+
+def test_width_multiplies_channels_and_head() -> None:
+    model = vgg(11, width=0.25)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in layers] == [16, 32, 64, 64, 128, 128, 128, 128]
+    assert model.head.fc2.weight.shape == (1024, 1024)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("init", ["paper", "he", "torch"])
+def test_every_parameter_gets_a_gradient(batch_norm: bool, init: str) -> None:
+    # In eval mode: batch norm in training mode cancels the bias before it, and dropout would hide units by chance.
+    model = build(f"vgg11{'_bn' if batch_norm else ''}", width=1 / 8, image_size=16, init=init).eval()
+    images = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    nn.functional.cross_entropy(model(images), torch.arange(32) % 10).backward()
+    for name, weights in model.named_parameters():
+        assert weights.grad is not None, name
+        assert weights.grad.abs().max() > 0, name
+
+
+def test_convolutions_are_channels_last_and_so_is_what_they_give() -> None:
+    model = vgg(11, width=1 / 8, in_channels=1, image_size=16, batch_norm=True)
+    for weights in model.parameters():
+        if weights.ndim == 4:
+            assert weights.is_contiguous(memory_format=torch.channels_last)
+    assert model.features(torch.zeros(2, 1, 16, 16)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_initial_spread_is_the_schemes() -> None:
+    def spread(init: str, layer: str) -> float:
+        return float(models[init].get_parameter(f"{layer}.weight").detach().std())
+
+    models = {init: vgg(11, width=0.5, init=init) for init in ("paper", "he")}
+    conv, linear = models["he"].features.conv3, models["he"].head.fc1
+    assert (conv.in_channels, conv.out_channels) == (64, 128)
+    assert spread("paper", "features.conv3") == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.01)
+    assert spread("he", "features.conv3") == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.01)
+    assert spread("paper", "head.fc1") == pytest.approx(0.01, rel=0.01)
+    assert spread("he", "head.fc1") == pytest.approx(math.sqrt(2 / linear.in_features), rel=0.01)
+    for model in models.values():
+        assert not any(weights.any() for name, weights in model.named_parameters() if name.endswith("bias"))
+    assert vgg(11, width=1 / 8, init="torch").features.conv1.bias.any()
+
+
+@pytest.mark.parametrize("init", ["paper", "he", "torch"])
+def test_weights_follow_from_the_seed_alone(init: str) -> None:
+    options = {"width": 1 / 16, "image_size": 8, "init": init}
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build("vgg11", seed=5, **options).state_dict()
+    assert torch.equal(before, torch.get_rng_state())
+    torch.rand(3)
+    again, other = (build("vgg11", seed=seed, **options).state_dict() for seed in (5, 6))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["features.conv1.weight"], other["features.conv1.weight"])
+
+
+def test_the_generator_comes_back_after_an_exception() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(UsageError):
+        build("torch:rand", size=(3,))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_another_image_size_is_named() -> None:
+    with pytest.raises(UsageError, match=r"built for 16x16 images and got \(2, 3, 32, 32\)"):
+        vgg(11, width=1 / 16, image_size=16)(torch.zeros(2, 3, 32, 32))
+
+
+def test_mlp_flattens() -> None:
+    model = mlp(2 * 3 * 4, (5, 6), classes=7)
+    assert model(torch.zeros(8, 2, 3, 4)).shape == (8, 7)
+    assert [name for name, _ in model.named_children()] == ["flatten", "fc1", "relu1", "fc2", "relu2", "fc3"]
+    assert mlp(4, ())(torch.zeros(1, 4)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: vgg(12), "no VGG-12; choose a depth of 11, 13, 16, 19"),
+        (lambda: vgg(head="wide"), "choose paper or linear"),
+        (lambda: vgg(width=0), "must be positive"),
+        (lambda: mlp(4, init="zeros"), "choose paper, he or torch"),
+        (lambda: mlp(4, (0,)), "at least one unit"),
+        (lambda: build("vg11"), "did you mean vgg11"),
+        (lambda: build("resnet"), "vgg19_bn, mlp"),
+        (lambda: build("vgg11_bn", batch_norm=False), "no option batch_norm; it takes width, head"),
+        (lambda: build("mlp"), "mlp needs in_features"),
+    ],
+)
+def test_wrong_use_names_the_repair(call, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()
+
+
+def test_a_target_is_built_from_the_seed() -> None:
+    torch.manual_seed(0)
+    first, again = (build("torch.nn:Linear", seed=4, in_features=3, out_features=2) for _ in range(2))
+    assert torch.equal(first.weight, again.weight)
+    with pytest.raises(UsageError, match="returned a date, not a"):
+        build("datetime:date", year=2000, month=1, day=1)
+
+
+def test_describe_lists_every_network() -> None:
+    rows = {row["name"]: row for row in describe()}
+    assert list(rows) == list(MODELS)
+    assert rows["vgg11"]["parameters"] == count(vgg(11))
+    assert "in_features" in rows["mlp"]["options"]
+    assert isinstance(build("vgg13", width=1 / 16), VGG)
