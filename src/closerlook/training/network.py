@@ -138,7 +138,10 @@ class NetworkTask:
         if self.views is not None:
             trained = [torch.nn.Parameter(self.views.buffer)]
             trained[0].grad = self.views.gradient
-        self.optimizer = build_optimizer(optimizer, trained, lr, **settings)
+        # The decay is added to the flat gradient in place: the optimizer's own would copy the gradient first.
+        self._decay = settings["weight_decay"] if flat else 0.0
+        own = {**settings, "weight_decay": 0.0} if flat else settings
+        self.optimizer = build_optimizer(optimizer, trained, lr, **own)
 
     def closure(self, batch: Any, step: int) -> float:
         """Gradients of the batch's mean loss."""
@@ -147,6 +150,8 @@ class NetworkTask:
         loss.backward()
         if self.views is not None:
             self.views.check_gradients()
+            assert self.views.gradient is not None
+            self.views.gradient.add_(self.views.buffer, alpha=self._decay)
         return loss.item()
 
     def snapshot(self) -> dict[str, Tensor]:

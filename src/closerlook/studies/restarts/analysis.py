@@ -83,13 +83,11 @@ def _barriers(results: Results) -> Table:
                 found.barrier("train", "loss", kind).value
                 for kind in ("above_ends", "above_line", "above_mean_of_ends")
             ]
-            test = found.barrier("test", "loss", "above_ends").value
             ends = found.metric("train", "loss")[[0, -1]]
-            rows.append((ARMS.get(arm, arm), seed, *ends, *heights, test, float(np.sum(found.steps))))
+            rows.append((ARMS.get(arm, arm), seed, *ends, *heights, float(np.sum(found.steps))))
     return Table(
         "barriers", "Barriers and lengths",
-        ("path", "seed", "loss at 0", "loss at 1", "above ends", "above line", "above mean", "test, above ends",
-         "length"),
+        ("path", "seed", "loss at 0", "loss at 1", "above ends", "above line", "above mean", "length"),
         tuple(rows),
         "Training loss in nats unless said; length is the Euclidean distance of weights along the path. A "
         "segment whose "

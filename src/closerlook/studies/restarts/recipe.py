@@ -126,7 +126,8 @@ class Arms:
     def _snapshot(self, run: tuple[str, str], epoch: int) -> Snapshot:
         return Snapshot(run=run_id(self.trunks[run]), step=self.settings.steps(epoch))
 
-    def _profile(self, *points: PointRef, t: int, **settings: Any) -> ProfileRecipe:
+    def profile(self, *points: PointRef, t: int, **settings: Any) -> ProfileRecipe:
+        """A reading along the path through `points`, on this seed's images."""
         return ProfileRecipe(data=self.settings.data, model=self.settings.model, points=points, t=t, **settings)
 
     def _segments(self) -> Roles:
@@ -134,15 +135,16 @@ class Arms:
         early, late = s.floors[-2:]
         t = s.t_segment
         roles: Roles = {
-            f"R/{seed}/segment/{a}-{b}": self._profile(at["R", a], at["R", b], t=t)
-            for a, b in combinations(s.floors, 2)
+            f"R/{seed}/segment/{a}-{b}": self.profile(at["R", a], at["R", b], t=t) for a, b in combinations(s.floors, 2)
         }
         for arm in ("K", "S"):
-            roles[f"{arm}/{seed}/segment/{early}-{late}"] = self._profile(at[arm, early], at[arm, late], t=t)
+            roles[f"{arm}/{seed}/segment/{early}-{late}"] = self.profile(
+                at[arm, early], at[arm, late], t=t, splits=("train",)
+            )
         longer = self._snapshot(("R", "longer"), s.self_epochs)
-        roles[f"R/{seed}/self"] = self._profile(at["R", late], longer, t=s.t_matrix, splits=("train",))
+        roles[f"R/{seed}/self"] = self.profile(at["R", late], longer, t=s.t_matrix, splits=("train",))
         if ("R'", late) in at:
-            roles[f"R'/{seed}/segment"] = self._profile(at["R", late], at["R'", late], t=t)
+            roles[f"R'/{seed}/segment"] = self.profile(at["R", late], at["R'", late], t=t, splits=("train",))
         return roles
 
     def _curves(self) -> Roles:
@@ -156,7 +158,7 @@ class Arms:
             )  # fmt: skip
             points = (ends["a"], Bend(run=run_id(curve)), ends["b"])
             roles[f"R/{self.seed}/curve/{a}-{b}"] = curve
-            roles[f"R/{self.seed}/along/{a}-{b}"] = self._profile(*points, t=s.t_curve, curve="polychain")
+            roles[f"R/{self.seed}/along/{a}-{b}"] = self.profile(*points, t=s.t_curve, curve="polychain")
         return roles
 
     def _predictions(self) -> Roles:
@@ -197,12 +199,11 @@ def between_seeds(arms: list[Arms]) -> Roles:
     late = s.epochs
     for a, b in combinations(arms, 2):
         ends = (a.floors["R", late], b.floors["R", late])
-        roles[f"I/{a.seed}-{b.seed}/segment"] = a._profile(*ends, t=s.t_segment)
+        roles[f"I/{a.seed}-{b.seed}/segment"] = a.profile(*ends, t=s.t_segment, splits=("train",))
     if len(arms) > 1:
         points: dict[str, PointRef] = {
-            f"{arm}{floor} seed {own.seed}": own.floors[arm, floor]
-            for own in arms for arm, floor in (("R", s.floors[-2]), ("R", late), ("K", late))
-        }  # fmt: skip
+            f"{floor} seed {own.seed}": own.floors["R", floor] for own in arms for floor in s.floors[-2:]
+        }
         roles["I/matrix"] = BarriersRecipe(data=s.data, model=s.model, points=points, t=s.t_matrix, splits=("train",))
     return roles
 
