@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from closerlook.evidence import RULES
+from closerlook.evidence import RULES, Rule
 from closerlook.evidence.all_or_nothing import worst_rate
 from closerlook.evidence.paired import LEVEL
 from closerlook.evidence.simulate import simulate
@@ -31,16 +31,15 @@ def measure(rule_name: str, draws: int) -> Iterator[dict[str, Any]]:
     for index, truth in enumerate(planted(rule)):
         for n in SEEDS:
             rates = simulate(rule, truth, n, draws, seed=1000 * index + n)
-            yield {"rule": rule_name, "version": rule.version, "n": n} | _truth(truth) | {
+            yield _about(rule, truth, n) | {
                 verdict: {"rate": rates.rate(verdict), "interval_99": list(rates.interval(verdict))}
                 for verdict in VERDICTS
             }
 
 
-def _truth(truth: Truth) -> dict[str, Any]:
-    return {
-        "truth": truth.name, "effects": dict(truth.effects), "wrong": list(truth.wrong), "promised": truth.bounded,
-    }  # fmt: skip
+def _about(rule: Rule, truth: Truth, n: int) -> dict[str, Any]:
+    facts = {"rule": rule.name, "version": rule.version, "n": n, "truth": truth.name}
+    return facts | {"effects": dict(truth.effects), "wrong": list(truth.wrong), "promised": truth.bounded}
 
 
 def single_parts() -> list[dict[str, Any]]:
@@ -66,6 +65,15 @@ def _cell(record: Mapping[str, Any], verdict: str) -> str:
     return f"{100 * record[verdict]['rate']:.1f}{mark}"
 
 
+def part_table(records: list[dict[str, Any]]) -> list[str]:
+    """Markdown rows: margin and level, then the worst rate in percent for each number of seeds."""
+    by_case: dict[str, list[str]] = {}
+    for record in records:
+        case = f"| {100 * record['margin']:.1f} % | {100 * record['level']:.0f} %"
+        by_case.setdefault(case, []).append(f"{100 * record['rate']:.1f}")
+    return [f"{case} | {' | '.join(cells)} |" for case, cells in by_case.items()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=200_000, help="simulated studies per truth and number of seeds")
@@ -78,8 +86,7 @@ def main() -> None:
     write_json(OUT, facts | {"rates": records, "all_or_nothing_part": exact})
     for name in RULES:
         print(f"{name}: supported / contradicted in % (* is wrong) with {SEEDS} seeds", *table(records, name), sep="\n")
-    for each in exact:
-        print(f"one part, margin {each['margin']:.4f}, n {each['n']}, {each['level']:.0%}: {100 * each['rate']:.1f} %")
+    print("one part with outcomes that are all or nothing", *part_table(exact), sep="\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from closerlook.agreement import Agreement, Ensemble, agreement, ensemble
 from closerlook.batches import Output
 from closerlook.errors import CloserlookError
 from closerlook.evaluation import Evaluation, evaluate
+from closerlook.evidence import Rule, Verdict, verdict
 from closerlook.landscape import (
     Barrier,
     BarrierMatrix,
@@ -37,7 +38,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Ensemble", "Evaluation", "Output", "Point", "Profile",
-    "Subspace", "Surface", "TrainResult", "WeightSpace", "agreement", "barrier", "barrier_matrix", "bezier",
+    "Rule", "Subspace", "Surface", "TrainResult", "Verdict", "WeightSpace", "agreement", "barrier", "barrier_matrix", "bezier",
     "connect", "constant", "cosine", "ensemble", "evaluate", "line", "linear_decay", "plane", "polychain", "profile",
-    "restarts", "simplex", "step_decay", "surface", "train", "warmup",
+    "restarts", "simplex", "step_decay", "surface", "train", "verdict",
+    "warmup",
 ]  # fmt: skip
