@@ -37,9 +37,8 @@ from closerlook.weights import Point, WeightSpace
 __version__ = "0.1.0"
 
 __all__ = [
-    "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Ensemble", "Evaluation", "Output", "Point", "Profile",
-    "Rule", "Subspace", "Surface", "TrainResult", "Verdict", "WeightSpace", "agreement", "barrier", "barrier_matrix", "bezier",
-    "connect", "constant", "cosine", "ensemble", "evaluate", "line", "linear_decay", "plane", "polychain", "profile",
-    "restarts", "simplex", "step_decay", "surface", "train", "verdict",
-    "warmup",
+    "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Ensemble", "Evaluation", "Output", "Point",
+    "Profile", "Rule", "Subspace", "Surface", "TrainResult", "Verdict", "WeightSpace", "agreement", "barrier",
+    "barrier_matrix", "bezier", "connect", "constant", "cosine", "ensemble", "evaluate", "line", "linear_decay",
+    "plane", "polychain", "profile", "restarts", "simplex", "step_decay", "surface", "train", "verdict", "warmup",
 ]  # fmt: skip
