@@ -1,9 +1,10 @@
 """The figures of the restarts study, from stored numbers."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from closerlook import figures
 from closerlook.landscape import Surface
@@ -140,19 +141,36 @@ def _planes(results: Results) -> Iterator[Figure]:
 
 
 def _norms(results: Results) -> Iterator[Figure]:
-    whole = np.array([row["epoch"] for row in numbers.metrics(results, f"R/{results.plan.seeds[0]}/train")])
-    by_arm = {}
-    for arm in ("R", "K", "S"):
-        roles = [f"{arm}/{seed}/train" for seed in results.plan.seeds]
-        rows = [[row["weight_norm"] for row in numbers.metrics(results, role)] for role in roles]
-        by_arm[ARMS[arm]] = np.array([np.pad(row, (0, len(whole) - len(row)), constant_values=np.nan) for row in rows])
-    ax = figures.norms(whole, by_arm, floors=results.plan.about["floors"])
+    floors, seeds = results.plan.about["floors"], results.plan.seeds
+    roles = {arm: [f"{arm}/{seed}/train" for seed in seeds] for arm in ("R", "K", "S")}
+    rows = {arm: [numbers.metrics(results, role) for role in of_arm] for arm, of_arm in roles.items()}
+    epochs = np.array([row["epoch"] for row in max((run for runs in rows.values() for run in runs), key=len)])
+    norms = {
+        arm: _padded([[row["weight_norm"] for row in run] for run in runs], len(epochs)) for arm, runs in rows.items()
+    }
+    walks = {arm: [numbers.distances(results, role) for role in of_arm] for arm, of_arm in roles.items()}
+    times = max((walk[0] for runs in walks.values() for walk in runs), key=len)
+    moved = {arm: _padded([walk[1] for walk in runs], len(times)) for arm, runs in walks.items()}
+    top, bottom = figures.panels(2)
+    figures.norms(epochs, {ARMS[arm]: values for arm, values in norms.items()}, "weight norm (L2)", top, floors=floors)
+    label = "distance from the start (L2)"
+    figures.norms(times, {ARMS[arm]: values for arm, values in moved.items()}, label, bottom, floors=floors)
     yield Figure(
-        "norms", "Weight norms",
-        "Euclidean norm of all weights, every seed a thin line. With batch norm the filters are "
-        "free in scale, so distances between floors must be read beside these.",
-        figures.to_svg(ax, "Weight norm against epoch", "norms"),
+        "norms", "Weight norms and distances",
+        "Euclidean norm of all weights, and their distance from the initial ones, every seed a thin line. With "
+        "batch norm "
+        "the filters are free in scale, so distances between floors must be read beside these.",
+        figures.to_svg(top, "Weight norm and distance from the start against epoch", "norms"),
     )  # fmt: skip
+
+
+def _padded(lines: Sequence[ArrayLike], length: int) -> np.ndarray:
+    """Lines of several lengths as one array, with NaN after the end of a run that diverged or is a trunk."""
+    table = np.full((len(lines), length), np.nan)
+    for row, line in zip(table, lines, strict=True):
+        values = np.asarray(line, dtype=float)
+        row[: len(values)] = values
+    return table
 
 
 def _gains(results: Results) -> Iterator[Figure]:

@@ -11,7 +11,9 @@ from closerlook import files
 from closerlook.agreement import compare_logits, ensemble_logits
 from closerlook.landscape import Profile
 from closerlook.runs.recipe import TrainRecipe
+from closerlook.steps.setting import network
 from closerlook.studies.plan import Results
+from closerlook.weights import WeightSpace, distance
 
 Row = dict[str, Any]
 ARMS = {
@@ -122,6 +124,17 @@ def metrics(results: Results, role: str) -> list[Row]:
     path = results.folder(role).path / "metrics.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [row for row in rows if "diverged" not in row]
+
+
+def distances(results: Results, role: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs of a training's snapshots, and the distance of the weights there from the initial ones."""
+    recipe, folder = _training(results, role), results.folder(role)
+    space = WeightSpace(network(recipe.model, recipe.data, seed=0))
+    steps = sorted({recipe.step(time) for time in (0, *recipe.snapshots, "1dur")})
+    paths = {step: folder.path / "checkpoints" / f"step-{step:06d}.safetensors" for step in steps}
+    points = {step: space.point(path).vector for step, path in paths.items() if path.exists()}
+    found = [distance(vector, points[0]) for vector in points.values()]
+    return np.array(list(points)) / recipe.clock.steps_per_epoch, np.array(found)
 
 
 def rates_at(results: Results, role: str, epochs: np.ndarray) -> np.ndarray:

@@ -83,7 +83,8 @@ class Arms:
         for arm in ("K", "S"):
             factor = runs[arm, "train"].schedule.factor(runs[arm, "train"].clock)
             for floor, start in zip(s.floors[-2:], early, strict=True):
-                cooling = LinearDecay(start=factor(s.steps(start) - 1), final=s.final)
+                # The last step, not the one after it, is at R's final rate.
+                cooling = LinearDecay(start=factor(s.steps(start) - 1), final=s.final, end=f"{s.steps(s.cool) - 1}it")
                 runs[arm, f"cool{floor}"] = self._branch(runs[arm, "train"], start, cooling, s.cool)
         if self.first or s.forks == "all":
             last = s.epochs - s.floors[-2]
