@@ -47,7 +47,7 @@ def test_every_compared_snapshot_ends_at_the_same_rate() -> None:
     plan = STUDIES["restarts"]("small")
     ends = []
     for role, recipe in trainings("small").items():
-        if role.split("/")[-1] == "longer" or role.startswith(("K", "S")) and role.endswith("train"):
+        if role.split("/")[-1] == "longer" or (role.startswith(("K", "S")) and role.endswith("train")):
             continue
         ends.append(recipe.schedule.factor(recipe.clock)(recipe.clock.total_steps - 1))
     # The last step is at the final factor, 2e-5; a cosine is above it by (pi / 4000)^2 / 4 at most.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from closerlook.batches import BatchFn, Loader, batches_of
+from closerlook.batches import BatchFn, Loader, batches_of, inputs_and_targets
 from closerlook.errors import UsageError
 from closerlook.evaluation import evaluate
 
@@ -86,7 +86,7 @@ def ensemble(
     device: str | torch.device | None = None,
     autocast: torch.dtype | None = None,
 ) -> Ensemble:
-    """Accuracy of the mean of the models' probabilities, beside each member's; needs targets ``(x, y)``.
+    """Accuracy of the mean of the models' probabilities, beside each member's; batches ``(x, y)`` or dicts.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def ensemble(
     0.0
     """
     logits = [_logits_and_hits(model, loader, batch_fn, device, autocast)[0] for model in models]
-    targets = torch.cat([torch.as_tensor(batch[1]) for batch in batches_of(loader)])
+    targets = torch.cat([inputs_and_targets(batch)[1].cpu() for batch in batches_of(loader)])
     return ensemble_logits(logits, targets)
 
 

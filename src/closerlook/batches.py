@@ -6,7 +6,7 @@ A loader is anything that can be iterated again and again (a DataLoader, a list,
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ def classification(model: nn.Module, batch: Any) -> Output:
     >>> classification(nn.Identity(), (torch.zeros(2, 4), torch.tensor([0, 1]))).loss
     tensor([1.3863, 1.3863])
     """
-    inputs, targets = _inputs_and_targets(batch)
+    inputs, targets = inputs_and_targets(batch)
     outputs = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
     logits = getattr(outputs, "logits", outputs)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
@@ -52,7 +52,8 @@ def classification(model: nn.Module, batch: Any) -> Output:
     return Output(loss, logits, logits.argmax(1) == targets)
 
 
-def _inputs_and_targets(batch: Any) -> tuple[Any, Tensor]:
+def inputs_and_targets(batch: Any) -> tuple[Any, Tensor]:
+    """The two parts of a batch ``(x, y)``, or of a dict with the targets under y, labels or targets."""
     if isinstance(batch, Mapping):
         for key in ("y", "labels", "targets"):
             if key in batch:
@@ -73,9 +74,15 @@ class Feed:
 
     def __call__(self, model: nn.Module, batch: Any) -> Output:
         """Output of one batch; autocast is entered afresh, so no stale low-precision weights are reused."""
-        precision = nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
+        # A caller's own autocast region would impose its type, and its cache would keep weights of earlier points.
+        precision = torch.autocast(
+            self.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False
+        )
         with precision:
-            return self.batch_fn(model, to_device(batch, self.device))
+            output = self.batch_fn(model, to_device(batch, self.device))
+        if output.loss.ndim != 1:
+            raise LoaderError(f"batch_fn must return one loss per example [n], not {tuple(output.loss.shape)}")
+        return output
 
 
 def feed_for(
@@ -95,11 +102,12 @@ def feed_for(
 def to_device(batch: Any, device: torch.device) -> Any:
     """The batch with every tensor on `device`; containers keep their type."""
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return batch.to(device, non_blocking=device.type != "cpu")
     if isinstance(batch, Mapping):
         return {name: to_device(value, device) for name, value in batch.items()}
     if isinstance(batch, tuple | list):
-        return type(batch)(to_device(value, device) for value in batch)
+        items = [to_device(value, device) for value in batch]
+        return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
     return batch
 
 
@@ -136,12 +144,13 @@ def batches_of(loader: Loader, name: str = "loader") -> Iterator[Any]:
 
 @contextmanager
 def generators_kept(loader: Loader | None = None) -> Iterator[None]:
-    """Put PyTorch's global generators, and the loader's own, back to their present state afterwards.
+    """Put PyTorch's global generators, the loader's own and its epoch back to their present state afterwards.
 
     Iterating any DataLoader draws from the global generator, an unshuffled one too.
     """
     own = own_generators(loader)
     states = [source.get_state() for source in own]
+    epoch = getattr(loader, "epoch", None) if hasattr(loader, "set_epoch") else None
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:
@@ -149,12 +158,16 @@ def generators_kept(loader: Loader | None = None) -> Iterator[None]:
         finally:
             for source, state in zip(own, states, strict=True):
                 source.set_state(state)
+            if epoch is not None:
+                loader.set_epoch(epoch)  # type: ignore[union-attr]
 
 
 def own_generators(loader: Loader | None) -> list[torch.Generator]:
-    """The generators that a DataLoader and its sampler were given."""
-    found = (getattr(loader, "generator", None), getattr(getattr(loader, "sampler", None), "generator", None))
-    return [generator for generator in found if isinstance(generator, torch.Generator)]
+    """The generators that a DataLoader and its samplers were given."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = {id(own): own for own in (getattr(owner, "generator", None) for owner in owners)}
+    return [own for own in found.values() if isinstance(own, torch.Generator)]
 
 
 def autocast_dtype(name: str) -> torch.dtype | None:

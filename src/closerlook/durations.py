@@ -34,7 +34,7 @@ def to_steps(duration: Duration, clock: Clock) -> int:
     """
     if isinstance(duration, int):
         return duration * clock.steps_per_epoch
-    match = _FORM.fullmatch(duration)
+    match = _FORM.fullmatch(str(duration))
     if match is None:
         raise UsageError(f"cannot read the duration {duration!r}; write '40ep', '500it' or '0.7dur'")
     unit = {"ep": clock.steps_per_epoch, "it": 1, "dur": clock.total_steps}[match[2]]

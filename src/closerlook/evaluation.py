@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from closerlook.batches import BatchFn, Feed, Loader, batches_of, feed_for
-from closerlook.errors import LoaderError
+from closerlook.weights import buffers_kept
 
 Pooling = Literal["pooled", "reference"]
 DIRECTION = {"loss": "lower is better", "accuracy": "higher is better", "error": "lower is better"}
@@ -62,7 +62,7 @@ def evaluate(
     device: str | torch.device | None = None,
     autocast: torch.dtype | None = None,
 ) -> Evaluation:
-    """Loss and accuracy of a model on a loader, in eval mode; the model's modes come back as they were.
+    """Loss and accuracy of a model on a loader, in eval mode; the model comes back as it was.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def evaluate(
     2.302585...
     """
     model, feed = feed_for(model, batch_fn, device, autocast)
-    with modes_kept(model):
+    with modes_kept(model), buffers_kept(model):
         model.eval()
         return read(model, loader, feed, keep_outputs=outputs)
 
@@ -93,13 +93,11 @@ def read(
     with torch.inference_mode():
         for batch in batches_of(loader, name):
             output = feed(model, batch)
-            if output.loss.ndim != 1:
-                raise LoaderError(f"batch_fn must return one loss per example [n], not {tuple(output.loss.shape)}")
             losses.append(output.loss.double().cpu())
             if output.correct is not None:
                 correct.append(output.correct.cpu())
             if keep_outputs:
-                kept.append(output.outputs.float().cpu())
+                kept.append(output.outputs.to(torch.promote_types(output.outputs.dtype, torch.float32)).cpu())
     return Evaluation(
         torch.cat(losses).numpy(),
         torch.cat(correct).numpy() if correct else None,

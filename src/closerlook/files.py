@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         os.close(folder)
 
 
+def remove_temporaries(folder: str | Path) -> None:
+    """Delete what killed writers left half written in `folder` and the folders in it; no other may write there now."""
+    for pattern in (".*.tmp", "*/.*.tmp"):
+        for path in Path(folder).glob(pattern):
+            if path.suffixes[-2:-1] and path.suffixes[-2][1:].isdigit():  # ours carry a process number
+                path.unlink(missing_ok=True)
+
+
 def to_json(value: Any) -> str:
     """Readable JSON with sorted keys and one trailing newline: equal values give equal bytes."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -48,10 +57,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a truncated one is named with its repair."""
+    """Read a JSON file; a missing or truncated one is named with its repair."""
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"there is no {path}; run the step again") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is not readable JSON ({error}); delete it and run the step again") from error
 
@@ -65,9 +76,12 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Read an npz of plain arrays (pickled objects are refused)."""
-    with np.load(Path(path), allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    """Read an npz of plain arrays (pickled objects are refused); a truncated one is named with its repair."""
+    try:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path} is not a readable npz ({error}); delete it and run the step again") from error
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any] | None = None) -> None:
@@ -89,7 +103,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             note = json.loads((stored.metadata() or {}).get("note", "{}"))
     except (safetensors.SafetensorError, OSError) as error:
-        raise StoreError(f"{path} cannot be read as safetensors: {error}") from error
+        raise StoreError(
+            f"{path} cannot be read as safetensors: {error}; if it belongs to a run, delete it and start that run again"
+        ) from error
     return tensors, note
 
 

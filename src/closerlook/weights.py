@@ -186,11 +186,16 @@ class FlatViews:
 
     def _views(self, flat: Tensor) -> Iterator[Tensor]:
         for (_, shape, span), stride in zip(self._space.slices(), self._strides, strict=True):
-            yield flat.as_strided(shape, stride, span.start)
+            yield flat.as_strided(shape, stride, flat.storage_offset() + span.start)
 
     def encode(self, vector: Tensor) -> Tensor:
         """A point's vector in the order of the buffer (the same memory when the orders agree)."""
-        vector = vector.to(self.buffer.device, self.buffer.dtype)
+        if vector.dtype != self.buffer.dtype:
+            raise MismatchError(
+                f"the weights are {vector.dtype}, the model is {self.buffer.dtype}: rounding alone can look like a "
+                "barrier; convert one to the other's type"
+            )
+        vector = vector.to(self.buffer.device)
         if all(view.is_contiguous() for view in self._views(self.buffer)):
             return vector
         encoded = torch.empty_like(self.buffer)
@@ -228,29 +233,42 @@ def _dense_stride(value: Tensor) -> tuple[int, ...]:
 def borrowed(model: nn.Module, space: WeightSpace, gradients: bool = False) -> Iterator[FlatViews]:
     """Flat views of a model that comes back as it was: weights, gradients, buffers, modes, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     frozen = [value for value in model.parameters() if value.requires_grad] if gradients else []
     for value in frozen:
         value.requires_grad_(False)
     views = None
     try:
-        views = FlatViews(model, space, gradients)
-        yield views
+        with buffers_kept(model):
+            views = FlatViews(model, space, gradients)
+            yield views
     finally:
         if views is not None:
             views.restore()
         for value in frozen:
             value.requires_grad_(True)
-        with torch.no_grad():
-            for buffer, saved in buffers:
-                buffer.copy_(saved)
         for module, mode in modes:
             module.training = mode
 
 
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put every buffer back afterwards, its content and the tensor itself, which a model may have replaced."""
+    kept = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, saved in kept:
+                setattr(module, name, buffer.copy_(saved))
+
+
 def load_buffers(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
     """Copy buffers into the model's own, by name."""
-    with torch.no_grad():
+    with torch.inference_mode():  # a model may have replaced a buffer while it was read
         for name, buffer in model.named_buffers():
             if plain_name(name) in buffers:
                 buffer.copy_(buffers[plain_name(name)])
@@ -278,4 +296,4 @@ def gram(vectors: list[Tensor], origin: Tensor, chunk: int = 1 << 20) -> Tensor:
 
 def distance(a: Tensor, b: Tensor) -> float:
     """Euclidean distance of two vectors, summed in float64."""
-    return float(torch.linalg.vector_norm(a.double() - b.double()))
+    return float(torch.linalg.vector_norm(a.double().cpu() - b.double().cpu()))

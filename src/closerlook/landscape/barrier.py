@@ -87,8 +87,8 @@ def barrier_matrix(
     --------
     >>> data = [(torch.eye(4), torch.arange(4))]
     >>> layer = nn.Linear(4, 4)
-    >>> barrier_matrix(layer, [layer, layer, layer], data, points=3).values.max()
-    0.0
+    >>> barrier_matrix(layer, [layer, layer, layer], data, points=3).values.tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     if len(weights) < 2:
         raise UsageError("a barrier matrix needs at least two points")

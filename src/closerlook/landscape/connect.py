@@ -1,5 +1,6 @@
 """Train the free points of a curve between two networks (Garipov et al. 2018, arXiv 1802.10026)."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from closerlook.batches import BatchFn, Feed, Loader, feed_for
 from closerlook.durations import Duration
 from closerlook.errors import UsageError
-from closerlook.landscape.subspace import Subspace, combine
+from closerlook.landscape.subspace import Subspace, combine, line
 from closerlook.schedules import LinearDecay, Schedule
 from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
 from closerlook.training.loop import Observer
@@ -58,7 +59,7 @@ def connect(
     snapshots
         Times at which the curve is kept, in ``.snapshots`` by step.
     out
-        Folder to resume from, as in `closerlook.train`.
+        Folder to resume from, as in `closerlook.train`; refused when it holds another curve.
 
     Returns
     -------
@@ -77,7 +78,10 @@ def connect(
     model, feed = feed_for(model, batch_fn, device, autocast)
     space = WeightSpace(model, params)
     ends = (space.point(a), space.point(b))
-    plan = Plan(epochs, schedule, seed, snapshots)
+    line(*ends)  # refuses unequal types and NaN now, not after the training
+    named = {"optimizer": optimizer if isinstance(optimizer, str) else "factory", "lr": lr, "momentum": momentum}
+    shape = {"kind": kind, "bends": bends, "params": params, "ends": [_fingerprint(end) for end in ends]}
+    plan = Plan(epochs, schedule, seed, snapshots, settings={**named, **shape, "weight_decay": weight_decay})
     settings = {"momentum": momentum, "weight_decay": 0.0} if isinstance(optimizer, str) else {}
     with borrowed(model, space, gradients=True) as views:
         task = CurveTask(model.train(), feed, views, kind, ends, bends, weight_decay)
@@ -88,6 +92,10 @@ def connect(
         kept = {step: task.curve(tensors) for step, tensors in sorted(session.snapshots.items())}
         last = task.curve(task.snapshot())
     return Subspace(kind, last.points, last.free, tuple(session.journal.rows), kept)
+
+
+def _fingerprint(end: Point) -> str:
+    return hashlib.sha256(end.vector.cpu().view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 
 class CurveTask:

@@ -170,6 +170,7 @@ def profile(
 
     Examples
     --------
+    >>> from closerlook.landscape.subspace import line
     >>> data = [(torch.eye(4), torch.arange(4))]
     >>> a, b = nn.Linear(4, 4), nn.Linear(4, 4)
     >>> profile(nn.Linear(4, 4), line(a, b), data, points=5).barrier().points

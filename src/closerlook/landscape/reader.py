@@ -88,8 +88,10 @@ def reading(
     Raises
     ------
     UsageError
-        An unknown policy, or batch norm without images to take its statistics from.
+        No split, an unknown policy, or batch norm without images to take its statistics from.
     """
+    if not splits:
+        raise UsageError("there is no split to read; pass loaders by name, such as {'train': loader}")
     for name, loader in splits.items():
         check_loader(loader, name)
     model, feed = feed_for(model, batch_fn, device, autocast)
@@ -97,8 +99,8 @@ def reading(
     space = WeightSpace(model, params)
     for point in subspace.points:
         space.point(point)
-    if batch_stats == "interpolate":
-        _check_buffers(model, subspace.points)
+    if batch_stats == "interpolate" and batch_norms(model):
+        _check_buffers(subspace)
     with borrowed(model, space) as views:
         vectors = tuple(views.encode(point.vector) for point in subspace.points)
         yield Reader(model, subspace, splits, batch_stats, stats_loader, feed, views, vectors)
@@ -121,9 +123,13 @@ def _statistics_source(
     return source
 
 
-def _check_buffers(model: nn.Module, points: tuple[Point, ...]) -> None:
-    wanted = bool(batch_norms(model))
-    bare = [str(number) for number in (0, len(points) - 1) if wanted and not points[number].buffers]
+def _check_buffers(subspace: Subspace) -> None:
+    if not subspace.is_curve:
+        raise UsageError(
+            f"batch_stats='interpolate' mixes the buffers of a curve's two ends; on a {subspace.kind} use 'recompute'"
+        )
+    points = subspace.points
+    bare = [str(number) for number in (0, len(points) - 1) if not points[number].buffers]
     if bare:
         raise UsageError(
             f"batch_stats='interpolate' needs the buffers of both ends, and point {', '.join(bare)} is a bare vector; "
@@ -139,4 +145,5 @@ def _mixed_buffers(points: tuple[Point, ...], coefficients: np.ndarray) -> dict[
     return {
         name: (1 - t) * first[name] + t * last[name] if first[name].is_floating_point() else first[name]
         for name in first
+        if name in last
     }

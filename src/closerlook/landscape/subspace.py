@@ -88,6 +88,7 @@ class Subspace:
     def project(self, w: Point | Tensor) -> tuple[Array, float]:
         """Coordinates of the nearest point, and the distance to it: of the span for planes and simplices."""
         vector = _as_point(w).vector
+        _check((self.points[0], Point(vector.to(self.points[0].dtype))))
         first, *others = [point.vector for point in self.points]
         inner = gram([*others, vector], origin=first).numpy()
         if self.kind == "bezier":
@@ -168,7 +169,7 @@ def combine(coefficients: ArrayLike, vectors: Sequence[Tensor], out: Tensor | No
     total = torch.empty_like(vector) if out is None else out
     torch.mul(vector, first, out=total)
     for c, v in rest:
-        total.add_(v, alpha=c)
+        total.add_(v.to(total.device), alpha=c)
     return total
 
 

@@ -1,12 +1,11 @@
 """The graph of steps: what is ready is submitted, what is done is reused, what fails stops only what needs it."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Literal
 
-from closerlook.errors import StepFailedError
+from closerlook.errors import StepFailedError, StoreError, UsageError
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import Recipe, inputs_of
 from closerlook.runs.store import Store
@@ -75,21 +74,27 @@ def launch(
 
     Raises
     ------
+    UsageError
+        A recipe needs a run that is neither among them nor finished in the store; fewer than one job.
     StepFailedError
-        Some steps raised; all those that do not depend on them were finished first.
+        Some steps raised; all those that do not depend on them were finished first, unless the executor broke.
     """
+    if jobs < 1:
+        raise UsageError(f"{jobs} jobs do no work; take at least one")
     work = _Work(Graph(recipes), store, progress)
+    work.check_inputs()
     work.reuse()
     while work.waiting or work.running:
         for run in work.ready()[: jobs - len(work.running)]:
             work.submit(run, executor)
-        if not work.running:
+        if work.running:
+            work.collect()
+        elif not work.ready():
             break
-        work.collect()
     if work.failures:
-        lines = [f"  {run}: {message}" for run, message in work.failures.items()]
-        heading = f"{len(work.failures)} steps failed, {len(work.waiting)} wait for them; finished work is kept:"
-        raise StepFailedError("\n".join([heading, *lines]))
+        lines = [f"  {run}: {_described(error)}" for run, error in work.failures.items()]
+        counts = f"steps failed: {len(work.failures)}; not started: {len(work.waiting)}; finished work is kept"
+        raise StepFailedError("\n".join([counts, *lines])) from next(iter(work.failures.values()))
 
 
 class _Work:
@@ -97,8 +102,16 @@ class _Work:
         self.graph, self.store, self.progress = graph, store, progress
         self.waiting = sorted(graph.nodes, key=lambda run: -graph.urgency[run])
         self.running: dict[Future[str], str] = {}
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, BaseException] = {}
         self.finished: set[str] = set()
+        self.broken = False
+
+    def check_inputs(self) -> None:
+        to_do = {run: recipe for run, recipe in self.graph.nodes.items() if not self.store.folder(run).done}
+        for run, recipe in to_do.items():
+            for need in inputs_of(recipe):
+                if need not in self.graph.nodes and not self.store.folder(need).done:
+                    raise UsageError(f"{run} needs {need}, which is not finished in {self.store.root}; add its recipe")
 
     def reuse(self) -> None:
         for run in self.graph.order():
@@ -107,19 +120,31 @@ class _Work:
                 self._close(run, "reused")
 
     def ready(self) -> list[str]:
+        if self.broken:
+            return []
         return [run for run in self.waiting if self.finished.issuperset(self.graph.needs[run])]
 
     def submit(self, run: str, executor: Executor) -> None:
         self.waiting.remove(run)
-        folder = self.store.create(self.graph.nodes[run])
-        self.running[executor.submit(run_step, str(folder.path))] = run
+        try:
+            folder = self.store.create(self.graph.nodes[run])
+            self.running[executor.submit(run_step, str(folder.path))] = run
+        except (StoreError, BrokenExecutor) as error:
+            self._fail(run, error)
 
     def collect(self) -> None:
         for future in wait(self.running, return_when=FIRST_COMPLETED).done:
             run, error = self.running.pop(future), future.exception()
-            if error is not None:
-                self.failures[run] = _described(error)
-            self._close(run, "done" if error is None else "failed", self.failures.get(run, ""))
+            if error is None:
+                self._close(run, "done")
+            else:
+                self._fail(run, error)
+
+    def _fail(self, run: str, error: BaseException) -> None:
+        # A process pool that lost one process takes no more work.
+        self.broken = self.broken or isinstance(error, BrokenExecutor)
+        self.failures[run] = error
+        self._close(run, "failed", _described(error))
 
     def _close(self, run: str, outcome: Outcome, message: str = "") -> None:
         if outcome != "failed":
@@ -130,6 +155,6 @@ class _Work:
 
 
 def _described(error: BaseException) -> str:
-    if isinstance(error, BrokenProcessPool):
+    if isinstance(error, BrokenExecutor):
         return "its process was ended from outside (out of memory?); start the command again, with fewer --jobs"
     return f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -21,3 +22,8 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "packages": {name: version(name) for name in _PACKAGES},
     }
+
+
+def decides_bits(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an environment on which the last bits of a result depend."""
+    return {name: environment.get(name) for name in ("system", "cpu_capability", "threads", "cuda", "packages")}

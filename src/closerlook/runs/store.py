@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from pydantic import ValidationError
 
 from closerlook import files
 from closerlook.errors import StoreError
-from closerlook.runs.environment import environment
-from closerlook.runs.identity import run_id
+from closerlook.runs.environment import decides_bits, environment
+from closerlook.runs.identity import identity, run_id
 from closerlook.runs.recipe import ADAPTER, Recipe
 
 # These say when and where a run was made; all else is equal byte for byte when it is made again.
@@ -56,7 +57,8 @@ class RunFolder:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise StoreError(
-                f"{path} is not a recipe of this version of closerlook: {where}: {first['msg']}"
+                f"{path} is not a recipe of this version of closerlook: {where}: {first['msg']}; use the version that "
+                "wrote it, or delete its folder"
             ) from error
 
     @contextmanager
@@ -67,14 +69,28 @@ class RunFolder:
             yield
 
     def begin(self) -> None:
-        """Note where this attempt runs."""
-        files.write_json(self.path / "environment.json", environment())
+        """Clear what a killed attempt left half written, and note where this one runs.
+
+        Where it goes on from a state that was made elsewhere, on other versions or another kind of processor, the
+        earlier environments stay in the note, and stderr says so: the last bits may differ from a run in one place.
+        """
+        files.remove_temporaries(self.path)
+        path = self.path / "environment.json"
+        now, earlier = environment(), list[dict[str, Any]]()
+        if path.exists() and (self.path / "state.safetensors").exists():
+            before = files.read_json(path)
+            earlier = before.pop("earlier", [])
+            if decides_bits(before) != decides_bits(now):
+                earlier.append(before)
+                print(f"{self.id} goes on in another environment; its last bits may differ", file=sys.stderr)
+        files.write_json(path, {**now, "earlier": earlier})
 
     def note_time(self, started: float, cpu: float) -> None:
         """Append how long this attempt took."""
         row = {"wall_s": round(time.time() - started, 3), "cpu_s": round(cpu, 3), "started": round(started, 3)}
-        with (self.path / "timings.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        path = self.path / "timings.jsonl"
+        earlier = path.read_bytes() if path.exists() else b""
+        files.write_bytes(path, earlier + json.dumps(row).encode() + b"\n")
 
     def finish(self) -> None:
         """Write DONE with the checksums of the other files."""
@@ -90,7 +106,7 @@ class RunFolder:
         ]
 
     def seconds(self) -> tuple[float, float]:
-        """Wall and CPU seconds over all attempts."""
+        """Wall and CPU seconds over all attempts that came to an end; a killed one notes nothing."""
         path = self.path / "timings.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         rows = [json.loads(line) for line in lines]
@@ -126,8 +142,10 @@ class Store:
         folder = self.folder(recipe)
         stored = folder.path / "recipe.json"
         if not stored.exists():
-            files.write_json(stored, recipe.model_dump(mode="json"))
-        elif folder.recipe() != recipe:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            with folder.lock():
+                files.write_json(stored, recipe.model_dump(mode="json"))
+        elif identity(folder.recipe()) != identity(recipe):
             raise StoreError(f"{folder.path} holds another recipe with the same short hash; move that folder away")
         return folder
 
@@ -137,8 +155,18 @@ class Store:
         return [RunFolder(path.parent) for path in sorted(found) if not path.parent.name.startswith("study-")]
 
     def remove(self, run: str) -> None:
-        """Delete a run's folder."""
-        shutil.rmtree(self.folder(run).path)
+        """Delete a run's folder, once no live process works in it.
+
+        Raises
+        ------
+        StoreError
+            There is no such run.
+        """
+        folder = self.folder(run)
+        if not folder.path.is_dir():
+            raise StoreError(f"there is no run {run} in {self.root}")
+        with folder.lock():
+            shutil.rmtree(folder.path)
 
 
 @contextmanager

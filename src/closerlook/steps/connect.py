@@ -11,7 +11,7 @@ from closerlook.steps.setting import Resolver, network, training_batches
 
 @step("connect")
 def run(recipe: ConnectRecipe, folder: RunFolder) -> None:
-    """Train the curve; its bends and its length are the result."""
+    """Train the curve; its bends and its length are the result. One that diverged leaves no bend."""
     model = network(recipe.model, recipe.data, seed=0)
     find = Resolver(model, folder)
     curve = connect(
@@ -31,7 +31,9 @@ def run(recipe: ConnectRecipe, folder: RunFolder) -> None:
         out=folder.path,
         autocast=autocast_dtype(recipe.precision),
     )
-    bends = {f"point.{index}": curve.points[index].vector for index in curve.free}
-    files.write_tensors(folder.path / "results" / "curve.safetensors", bends)
     diverged = any("diverged" in row for row in curve.history)
-    files.write_json(folder.path / "results" / "curve.json", {"diverged": diverged, "length": curve.length()})
+    if not diverged:
+        bends = {f"point.{index}": curve.points[index].vector for index in curve.free}
+        files.write_tensors(folder.path / "results" / "curve.safetensors", bends)
+    length = None if diverged else curve.length()
+    files.write_json(folder.path / "results" / "curve.json", {"diverged": diverged, "length": length})

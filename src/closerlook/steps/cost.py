@@ -1,19 +1,21 @@
 """What a step costs before it runs: images through the network, and floating-point operations."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from closerlook.errors import UsageError
 from closerlook.runs.recipe import (
-    BarriersRecipe,
     ConnectRecipe,
+    File,
     ModelSpec,
+    PointRef,
     PredictRecipe,
     ProfileRecipe,
     Recipe,
+    Snapshot,
     SurfaceRecipe,
     TrainRecipe,
 )
@@ -21,15 +23,15 @@ from closerlook.steps.setting import build_for
 
 # Shape and classes, official training and test images of what a recipe can name without its files at hand.
 _KNOWN: dict[str, tuple[tuple[int, ...], int, int]] = {
-    "fashion": ((1, 28, 28), 10, 10_000), "digits": ((1, 8, 8), 10, 360),
-    "cifar10": ((3, 32, 32), 10, 10_000), "synthetic": ((1, 8, 8), 10, 200),
+    "fashion": ((1, 32, 32), 10, 10_000), "digits": ((1, 8, 8), 10, 360),
+    "cifar10": ((3, 32, 32), 10, 10_000), "synthetic": ((1, 16, 16), 10, 500),
 }  # fmt: skip
 _BACKWARD = 3  # a training step costs about three forward passes
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Optimizer steps, forward-pass equivalents in images, and FLOPs."""
+    """Optimizer steps, forward-pass equivalents in images (without batch norm fewer are needed), and FLOPs."""
 
     steps: int
     images: int
@@ -53,15 +55,23 @@ def _counts(recipe: Recipe) -> tuple[int, int]:
         return recipe.clock.total_steps, recipe.epochs * (_BACKWARD * data.n_train + validation)
     test = _KNOWN[data.name][2] if data.name in _KNOWN else data.n_read
     per_split = {"train": data.n_read, "test": data.n_test or test}
-    per_point = data.n_statistics + sum(per_split[split] for split in recipe.splits)
-    if isinstance(recipe, ProfileRecipe):
-        return 0, recipe.t * per_point
+    read = sum(per_split[split] for split in recipe.splits)
+    if isinstance(recipe, PredictRecipe):
+        bare = len(recipe.points) - _complete(recipe.points.values())
+        return 0, len(recipe.points) * test + bare * data.n_statistics
     if isinstance(recipe, SurfaceRecipe):
-        return 0, recipe.grid[0] * recipe.grid[1] * per_point
-    if isinstance(recipe, BarriersRecipe):
-        return 0, recipe.t * len(recipe.points) * (len(recipe.points) - 1) // 2 * per_point
-    assert isinstance(recipe, PredictRecipe)
-    return 0, len(recipe.points) * test
+        return 0, recipe.grid[0] * recipe.grid[1] * (data.n_statistics + read)
+    # The two ends of a path are read once more, with their own statistics; barriers on the first split alone.
+    if isinstance(recipe, ProfileRecipe):
+        return 0, recipe.t * (data.n_statistics + read) + _complete((recipe.points[0], recipe.points[-1])) * read
+    read, others = per_split[recipe.splits[0]], len(recipe.points) - 1
+    segments = len(recipe.points) * others // 2
+    return 0, segments * recipe.t * (data.n_statistics + read) + others * _complete(recipe.points.values()) * read
+
+
+def _complete(points: Iterable[PointRef]) -> int:
+    """How many points come with batch-norm statistics of their own."""
+    return sum(isinstance(point, Snapshot | File) for point in points)
 
 
 @lru_cache(maxsize=16)
@@ -75,6 +85,6 @@ def flops_per_image(model: str, data: str, resolution: int | None) -> float:
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             network = build_for(ModelSpec.model_validate_json(model), shape, _KNOWN[data][1], seed=0).eval()
             network(torch.empty(1, *shape))
-    except (UsageError, RuntimeError, NotImplementedError):
+    except Exception:  # a network of the user's can raise anything there, and this is only an estimate
         return 0.0
     return float(counter.get_total_flops())

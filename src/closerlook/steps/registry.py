@@ -2,7 +2,8 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,8 @@ def run_step(path: str) -> str:
 
     One thread per process: more of them are slower for small batches, and change the bits.
     """
-    torch.set_num_threads(1)
     folder = RunFolder(Path(path))
-    with folder.lock():
+    with folder.lock(), _one_thread():
         if folder.done:
             return folder.id
         recipe: Recipe = folder.recipe()
@@ -53,3 +53,13 @@ def run_step(path: str) -> str:
         folder.finish()
     gc.collect()
     return folder.id
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from closerlook import data, files, models
 from closerlook.data import CropFlip, Source, TensorBatches
 from closerlook.errors import PointMissingError, UsageError
+from closerlook.evaluation import batch_norms
 from closerlook.runs.recipe import Average, Bend, DataSpec, File, ModelSpec, PointRef, Reading, Snapshot, Split
 from closerlook.runs.store import RunFolder
 from closerlook.weights import Point, WeightSpace
@@ -67,14 +68,29 @@ def fixed_batches(pair: data.Pair, batch_size: int, most: int | None = None) -> 
     return TensorBatches(pair.inputs[:most], pair.targets[:most], batch_size)
 
 
-def reading_batches(recipe: Reading) -> tuple[dict[Split, TensorBatches], TensorBatches]:
-    """Loaders of a reading's splits, and the one for batch-norm statistics."""
+def reading_batches(recipe: Reading) -> dict[Split, TensorBatches]:
+    """Loaders of a reading's splits."""
     held = parts(recipe.data)
     splits: dict[Split, TensorBatches] = {
         "train": fixed_batches(held.read, recipe.batch_size),
         "test": fixed_batches(held.test, recipe.batch_size, recipe.data.n_test),
     }
-    return {name: splits[name] for name in recipe.splits}, fixed_batches(held.statistics, recipe.batch_size)
+    return {name: splits[name] for name in recipe.splits}
+
+
+def statistics_batches(recipe: Reading, model: nn.Module) -> TensorBatches | None:
+    """Loader of the images for batch-norm statistics, none of which is read; None for a model without batch norm.
+
+    Raises
+    ------
+    UsageError
+        The model needs them, and the data set none aside.
+    """
+    if not batch_norms(model):
+        return None
+    if not recipe.data.n_statistics:
+        raise UsageError(f"{recipe.model.name} has batch norm, whose statistics need images: set data.n_statistics")
+    return fixed_batches(parts(recipe.data).statistics, recipe.batch_size)
 
 
 @dataclass(frozen=True)
@@ -98,10 +114,8 @@ class Resolver:
             vectors = [self.space.point(self._snapshot(part)).vector for part in ref.of]
             return Point(_mean(vectors), origin="average")
         if isinstance(ref, Bend):
-            path = self.folder.path.parent / ref.run / "results" / "curve.safetensors"
-            if not path.exists():
-                raise PointMissingError(f"{ref.run} trained no curve")
-            return Point(files.read_tensors(path)[0][f"point.{ref.index}"], origin=ref.run)
+            bends = files.read_tensors(_curve(self.folder, ref))[0]
+            return Point(bends[f"point.{ref.index}"], origin=ref.run)
         return self._from_file(ref)
 
     @property
@@ -124,12 +138,25 @@ def checkpoint(folder: RunFolder, ref: Snapshot, form: Literal["step", "fork"] =
     Raises
     ------
     PointMissingError
-        That run diverged before.
+        That run diverged before, or did not start because another one had.
+    UsageError
+        It ran, and keeps nothing at that step.
     """
-    path = folder.path.parent / ref.run / "checkpoints" / f"{form}-{ref.step:06d}.safetensors"
-    if not path.exists():
-        raise PointMissingError(f"{ref.run} has no {form} at step {ref.step}: it diverged, or kept none there")
-    return path
+    run = RunFolder(folder.path.parent / ref.run)
+    path = run.path / "checkpoints" / f"{form}-{ref.step:06d}.safetensors"
+    if path.exists():
+        return path
+    if (run.path / "results" / "missing.json").exists() or run.result("outcome")["diverged_at"] is not None:
+        raise PointMissingError(f"{ref.run} has no {form} at step {ref.step}: it diverged before")
+    times = "snapshots" if form == "step" else "forks"
+    raise UsageError(f"{ref.run} keeps no {form} at step {ref.step}; put that time into its {times}")
+
+
+def _curve(folder: RunFolder, ref: Bend) -> Path:
+    run = RunFolder(folder.path.parent / ref.run)
+    if (run.path / "results" / "missing.json").exists() or run.result("curve")["diverged"]:
+        raise PointMissingError(f"{ref.run} has no bend: it diverged, or an end of it is missing")
+    return run.path / "results" / "curve.safetensors"
 
 
 def _mean(vectors: list[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ def run(recipe: TrainRecipe, folder: RunFolder) -> None:
     if recipe.optimizer.name == "adam":
         settings["momentum"] = 0.0
     start = None if recipe.start is None else checkpoint(folder, recipe.start, "fork")
+    validation = fixed_batches(parts(recipe.data).validation, 500) if recipe.data.n_validation else None
     result = train(
         model,
         training_batches(recipe.data, recipe.batch_size, recipe.augment, seeds.order, seeds.augment),
@@ -27,7 +28,7 @@ def run(recipe: TrainRecipe, folder: RunFolder) -> None:
         epochs=recipe.epochs,
         schedule=recipe.schedule,
         seed=seeds.noise,
-        validation=fixed_batches(parts(recipe.data).validation, 500),
+        validation=validation,
         snapshots=recipe.snapshots,
         forks=recipe.forks,
         start=start,

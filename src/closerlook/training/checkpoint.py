@@ -12,18 +12,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from closerlook import files
+from closerlook.errors import MismatchError
 
 INTERVAL = float(os.environ.get("CLOSERLOOK_CHECKPOINT_SECONDS", "20"))
 
 
 class Journal:
-    """Rows as JSON lines, written while they come, cut back to a step at resume."""
+    """Rows as JSON lines, written while they come, cut back at resume to a step and whether the run ended there."""
 
-    def __init__(self, path: Path | None, upto: int) -> None:
+    def __init__(self, path: Path | None, upto: int, diverged: bool = False) -> None:
         self.rows: list[dict[str, Any]] = []
         self._path = path
         if path is not None:
-            self.rows = [row for row in _complete_rows(path) if row["step"] <= upto]
+            # The row of a divergence carries the number of the last step taken: it may come after the state's.
+            rows = [row for row in _complete_rows(path) if diverged or "diverged" not in row]
+            self.rows = [row for row in rows if row["step"] <= upto]
             files.write_bytes(path, "".join(map(_line, self.rows)).encode())
 
     def add(self, row: dict[str, Any]) -> None:
@@ -32,6 +35,12 @@ class Journal:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(_line(row))
+
+    def sync(self) -> None:
+        """Wait until the rows are on the disk: a state must not outlive the rows before it."""
+        if self._path is not None:
+            with self._path.open("a") as file:
+                os.fsync(file.fileno())
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -90,6 +99,8 @@ def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
         kind, _, rest = name.partition(".")
         if kind == "optimizer":
             index, _, entry = rest.partition(".")
+            if int(index) >= len(parameters):
+                raise MismatchError("the saved optimizer trained more parameters; train the same ones, or start anew")
             like = parameters[int(index)]
             same = saved.shape == like.shape
             value = torch.empty_like(like, dtype=saved.dtype).copy_(saved) if same else saved.clone()

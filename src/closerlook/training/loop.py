@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from closerlook.batches import Loader, generators_kept, own_generators
+from closerlook.errors import LoaderError
 
 Closure = Callable[[Any, int], float]
 
@@ -72,7 +74,7 @@ def optimise(
     """
     bases = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     with generators_kept(loader):
-        for observe in observers if tick.step == 0 else ():
+        for observe in observers if tick.step == 0 and not tick.diverged else ():
             observe(tick)
         while tick.step < tick.total and not tick.diverged:
             for batch in _rest_of_epoch(loader, tick, seed):
@@ -87,7 +89,7 @@ def optimise(
                     tick.step += 1
                 for observe in observers:
                     observe(tick)
-                if tick.diverged or tick.step == tick.total:
+                if tick.diverged:
                     break
     return tick
 
@@ -97,9 +99,19 @@ def seekable(loader: Loader) -> bool:
     return hasattr(loader, "set_epoch") and hasattr(loader, "from_batch")
 
 
-def _rest_of_epoch(loader: Any, tick: Tick, seed: int) -> Iterator[Any]:
+def _rest_of_epoch(loader: Loader, tick: Tick, seed: int) -> Iterator[Any]:
     epoch, done = divmod(tick.step, tick.steps_per_epoch)
-    epoch += tick.first_epoch
+    left, given = tick.steps_per_epoch - done, 0
+    for given, batch in enumerate(islice(_from(loader, tick.first_epoch + epoch, done, seed), left), 1):  # noqa: B007
+        yield batch
+    if given < left:
+        raise LoaderError(
+            f"the loader gave {done + given} batches in epoch {epoch} and has a length of {tick.steps_per_epoch}; "
+            "make its length the number of its batches"
+        )
+
+
+def _from(loader: Any, epoch: int, done: int, seed: int) -> Iterator[Any]:
     if seekable(loader):
         loader.set_epoch(epoch)
         return iter(loader.from_batch(done))

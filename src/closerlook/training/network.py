@@ -90,7 +90,7 @@ def train(
     Raises
     ------
     UsageError
-        No step to take, an unknown optimizer, settings that do not fit it.
+        No step to take, an unknown optimizer, settings that do not fit it; an `out` that holds another training.
 
     Examples
     --------
@@ -100,7 +100,9 @@ def train(
     """
     own, feed = feed_for(copy.deepcopy(model), batch_fn, device, autocast)
     task = NetworkTask(own, feed, optimizer, validation, lr, {"momentum": momentum, "weight_decay": weight_decay})
-    plan = Plan(epochs, schedule or Constant(), seed, snapshots, forks)
+    named = {"optimizer": optimizer if isinstance(optimizer, str) else "factory", "lr": lr}
+    settings = {**named, "momentum": momentum, "weight_decay": weight_decay}
+    plan = Plan(epochs, schedule or Constant(), seed, snapshots, forks, settings)
     session = Session(task, loader, plan, _path(out), _path(start))
     tick = session.run(observers)
     return TrainResult(
@@ -151,7 +153,8 @@ class NetworkTask:
         if self.views is not None:
             self.views.check_gradients()
             assert self.views.gradient is not None
-            self.views.gradient.add_(self.views.buffer, alpha=self._decay)
+            if self._decay:
+                self.views.gradient.add_(self.views.buffer, alpha=self._decay)
         return loss.item()
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -160,15 +163,21 @@ class NetworkTask:
         return {name: value.detach().clone(memory_format=kept) for name, value in self.model.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, buffers and the optimizer's state."""
+        """Weights, buffers and the optimizer's state, all in logical order: a fork may have another memory format."""
         model = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        return {**model, **optimizer_tensors(self.optimizer)}
+        own = optimizer_tensors(self.optimizer)
+        if self.views is not None:
+            own = {name: self.views.decode(value) if value.ndim else value for name, value in own.items()}
+        return {**model, **own}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy weights and buffers into the model's own tensors, whose memory format stays."""
         state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict(state)
-        load_optimizer(self.optimizer, tensors)
+        own = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
+        if self.views is not None:
+            own = {name: self.views.encode(value) if value.ndim else value for name, value in own.items()}
+        load_optimizer(self.optimizer, own)
 
     def row(self) -> dict[str, Any]:
         """Norm of the weights and the validation metrics."""

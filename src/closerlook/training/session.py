@@ -1,6 +1,6 @@
 """A training with its folder: journal, snapshots, forks, the state to go on from. Shared by networks and curves."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,13 +40,17 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, at what rates, with what seed, and what is kept on the way."""
+    """How long, at what rates, with what seed, and what is kept on the way.
+
+    `settings` are any others, in plain JSON types: a folder goes on only with the same ones.
+    """
 
     epochs: int
     schedule: Schedule
     seed: int = 0
     snapshots: Sequence[Duration] = ()
     forks: Sequence[Duration] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -65,27 +69,40 @@ class Session:
 
     def __post_init__(self) -> None:
         check_loader(self.loader)
-        if not isinstance(self.loader, Sized):
-            raise LoaderError("training needs a loader with a length: it is what an epoch means")
-        steps = len(self.loader)
+        try:
+            steps = len(self.loader)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise LoaderError("training needs a loader with a length: it is what an epoch means") from error
         self.clock = Clock(steps, self.plan.epochs * steps)
         if self.clock.total_steps < 1:
             raise UsageError(f"{self.plan.epochs} epochs of {steps} batches leave no step to take")
         self._kept = {to_steps(time, self.clock) for time in (0, *self.plan.snapshots, "1dur")}
         self._forks = {to_steps(time, self.clock) for time in self.plan.forks}
+        self._check_times()
+        self._state = StateFile(self._file("state.safetensors"))
+
+    def _check_times(self) -> None:
         late = [step for step in (*self._kept, *self._forks) if step > self.clock.total_steps]
         if late:
             raise UsageError(
                 f"a snapshot or fork at step {max(late)} lies after the end, step {self.clock.total_steps}"
             )
-        self._state = StateFile(self._file("state.safetensors"))
+        inside = [step for step in self._forks if step % self.clock.steps_per_epoch]
+        if inside:
+            raise UsageError(
+                f"a fork at step {inside[0]} lies inside an epoch, from where no other run can go on; "
+                f"take it at a multiple of {self.clock.steps_per_epoch} steps"
+            )
+        if self._forks and self.out is None:
+            raise UsageError("forks are files: pass out, the folder to keep them in")
 
     def run(self, observers: Sequence[Observer] = ()) -> Tick:
         """Train to the end; returns the last tick."""
         tick = self._begin()
-        self.journal = Journal(self._file("metrics.jsonl"), tick.step)
+        self.journal = Journal(self._file("metrics.jsonl"), tick.step, tick.diverged)
         factor = self.plan.schedule.factor(self.clock)
-        watchers = [self._record, self._keep, *observers]
+        # The state comes last: a run that is stopped in an observer shows it the same step again.
+        watchers = [self._record, *observers, self._keep]
         tick = optimise(self.task.closure, self.task.optimizer, factor, self.loader, tick, watchers, self.plan.seed)
         for step in sorted(self._kept - set(self.snapshots)):
             path = self._file(f"checkpoints/step-{step:06d}.safetensors")
@@ -94,19 +111,41 @@ class Session:
         return tick
 
     def _begin(self) -> Tick:
+        if self.out is not None:
+            files.remove_temporaries(self.out)
         saved = self._state.read()
         tick = Tick(0, self.clock.total_steps, self.clock.steps_per_epoch)
         self._loss_sum, self._losses = 0.0, 0
         if saved is not None:
             tensors, note = saved
-            tick.step, tick.first_epoch = note["step"], note["first_epoch"]
+            self._check(note["call"])
+            tick.step, tick.first_epoch, tick.diverged = note["step"], note["first_epoch"], note["diverged"]
             self._loss_sum, self._losses = note["loss_sum"], note["losses"]
             self.task.load(tensors)
         elif self.start is not None:
             tensors, note = files.read_tensors(self.start)
+            if "fork" not in note:
+                raise UsageError(
+                    f"{self.start} is not a fork (it lacks the optimizer's state); pass a fork-*.safetensors"
+                )
             tick.first_epoch = round(note["epoch"])
             self.task.load(tensors)
         return tick
+
+    def _call(self) -> dict[str, Any]:
+        steps, plan = self.clock.steps_per_epoch, self.plan
+        length = {"epochs": plan.epochs, "steps_per_epoch": steps, "seed": plan.seed}
+        kept = {"snapshots": sorted(self._kept), "forks": sorted(self._forks)}
+        return {**length, **kept, "schedule": repr(plan.schedule), **plan.settings}
+
+    def _check(self, earlier: Mapping[str, Any]) -> None:
+        now = self._call()
+        other = [name for name in now if name not in earlier or earlier[name] != now[name]]
+        if other:
+            raise UsageError(
+                f"{self.out} holds a training with another {' and '.join(other)}; give this one a folder of its own, "
+                "or delete that one"
+            )
 
     def _record(self, tick: Tick) -> None:
         if tick.diverged:
@@ -119,22 +158,23 @@ class Session:
             self._loss_sum, self._losses = 0.0, 0
 
     def _keep(self, tick: Tick) -> None:
-        if tick.diverged:
-            return
         note = {"step": tick.step, "epoch": tick.epoch, "first_epoch": tick.first_epoch}
-        if tick.step in self._kept:
+        if tick.step in self._kept and not tick.diverged:
             self.snapshots[tick.step] = self.task.snapshot()
-            self._write_once(f"checkpoints/step-{tick.step:06d}.safetensors", self.snapshots[tick.step], note)
-        if tick.step in self._forks:
-            self._write_once(f"checkpoints/fork-{tick.step:06d}.safetensors", self.task.tensors(), note)
+            self._write(f"checkpoints/step-{tick.step:06d}.safetensors", self.snapshots[tick.step], note)
+        if tick.step in self._forks and not tick.diverged:
+            self._write(f"checkpoints/fork-{tick.step:06d}.safetensors", self.task.tensors(), {**note, "fork": True})
         # A foreign loader can only go on at the start of an epoch.
         may_stop = tick.ends_epoch or seekable(self.loader)
-        if tick.step == tick.total or (may_stop and self._state.due()):
-            self._state.write(self.task.tensors(), {**note, "loss_sum": self._loss_sum, "losses": self._losses})
+        if tick.diverged or tick.step == tick.total or (may_stop and self._state.due()):
+            losses = {"loss_sum": self._loss_sum, "losses": self._losses}
+            self.journal.sync()
+            self._state.write(self.task.tensors(), {**note, **losses, "diverged": tick.diverged, "call": self._call()})
 
-    def _write_once(self, name: str, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+    def _write(self, name: str, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        # Every step is passed once, but for those after a kill: their files are made again, with the same bytes.
         path = self._file(name)
-        if path is not None and not path.exists():
+        if path is not None:
             files.write_tensors(path, tensors, note)
 
     def _file(self, name: str) -> Path | None:

@@ -1,0 +1,89 @@
+"""What there is to know about a study, a model, a data set or a rule."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib.resources import files
+from typing import Any
+
+from closerlook import data, evidence, models
+from closerlook.cli.answer import facts
+from closerlook.evidence import Condition, Rule
+from closerlook.studies import STUDIES
+
+KINDS: Mapping[str, Iterable[str]] = {
+    "study": STUDIES, "model": models.MODELS, "data": data.SOURCES, "rule": evidence.RULES,
+}  # fmt: skip
+_FROM_DATA = ("classes", "in_channels", "image_size", "in_features")
+
+
+def study(name: str) -> str:
+    """Question, arms, rule, cost and what would refute, as its card says them."""
+    return (files("closerlook.studies") / name / "README.md").read_text(encoding="utf-8").rstrip()
+
+
+def heading(name: str) -> str:
+    """The first line of a study's card."""
+    return study(name).splitlines()[0].lstrip("# ")
+
+
+def model(name: str) -> str:
+    """Options with their defaults, and what they mean."""
+    entry = models.MODELS[name]
+    parameters = inspect.signature(entry.builder).parameters
+    options = {option: _default(parameters[option]) for option in entry.options()}
+    return f"{name}: {entry.about}\n\n{facts(options)}\n\n{_doc(entry.builder)}"
+
+
+def dataset(name: str) -> str:
+    """What the images are, and where the files come from."""
+    entry = data.SOURCES[name]
+    return f"{name}: {entry.about}\nresolutions: {entry.resolutions}\n\n{_doc(entry.loader)}"
+
+
+def rule(name: str) -> str:
+    """Claim, parts with margins, controls, and what leads to which verdict."""
+    chosen = evidence.RULES[name]
+    parts = [
+        f"  {part.name}: {part.contrast}, margin {part.margin:g} {part.unit}\n    yes: {part.yes}\n    no: {part.no}"
+        for part in chosen.parts
+    ]
+    controls = [
+        f"  {control.name} ({control.quantity} of {control.arm}): {control.says}" for control in chosen.controls
+    ]
+    shown = [f"  {each.name} ({each.quantity} of {each.arm})" for each in chosen.illustrations]
+    return "\n".join(
+        [f"rule {name}, version {chosen.version}", f"claim: {chosen.claim}", "controls, first:", *controls,
+         "parts:", *parts, "verdict:", *_decisions(chosen), "shown, never decisive:", *shown]
+    )  # fmt: skip
+
+
+def card(kind: str, name: str) -> str:
+    """The card of one thing."""
+    writers: Mapping[str, Callable[[str], str]] = {"study": study, "model": model, "data": dataset, "rule": rule}
+    return writers[kind](name)
+
+
+def _decisions(chosen: Rule) -> list[str]:
+    gate = chosen.gate
+    lines = [f"  contradicted if {_said(chosen.contradicted)}", f"  supported if {_said(chosen.supported)}"]
+    if gate is not None:
+        first = f"  but if {gate.part} is {gate.answer} ({gate.words}): contradicted if {_said(gate.contradicted)}, "
+        lines.append(f"{first}supported if {_said(gate.supported)}")
+    return [*lines, "  else not decided; fewer than 3 seeds: numbers only; fewer than 5: provisional"]
+
+
+def _said(condition: Condition) -> str:
+    terms = [f"{part} is {answer}" for part, answer in condition.terms]
+    return f"{(' or ' if condition.one_suffices else ' and ').join(terms)} ({100 * condition.level:.3g} % intervals)"
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    return "from the data" if parameter.name in _FROM_DATA else f"default {parameter.default}"
+
+
+def _doc(function: Callable[..., Any]) -> str:
+    """A docstring for people who call no function: without what it raises, returns and runs, and without markup."""
+    blocks = re.split(r"\n\n(?=\w+\n---)", inspect.getdoc(function) or "")
+    kept = [block for block in blocks if block.partition("\n")[0] not in ("Raises", "Returns", "Examples")]
+    return re.sub(r":\w+:`([^`]*)`|``([^`]*)``", r"\1\2", "\n\n".join(kept))

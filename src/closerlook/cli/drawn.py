@@ -1,0 +1,66 @@
+"""The figures of a run, by its kind, for a report."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from matplotlib.axes import Axes
+
+from closerlook import figures
+from closerlook.cli.profiles import drawing, splits_of
+from closerlook.cli.summary import rows
+from closerlook.landscape import Profile, Surface
+from closerlook.report import Figure
+from closerlook.runs.store import RunFolder
+
+Drawn = Iterator[tuple[str, Axes]]  # caption and drawing
+
+
+def figures_of(folder: RunFolder) -> list[Figure]:
+    """The figures of a finished run; none where it left no numbers."""
+    kind = folder.id.partition("-")[0]
+    if not folder.done or kind not in _KINDS or (folder.path / "results" / "missing.json").exists():
+        return []
+    found = []
+    for number, (caption, ax) in enumerate(_KINDS[kind](folder)):
+        name = f"{folder.id}-{number}"
+        found.append(Figure(name, folder.id, caption, figures.to_svg(ax, caption, name)))
+    return found
+
+
+def _training(folder: RunFolder) -> Drawn:
+    journal = [row for row in rows(folder) if "diverged" not in row]
+    epochs = [row["epoch"] for row in journal]
+    if not journal:
+        return
+    losses, rates = figures.panels(2)
+    figures.norms(epochs, {"training": [row["loss"] for row in journal]}, "mean training loss (nats)", losses)
+    figures.learning_rate(epochs, {"training": [row["lr"] for row in journal]}, rates)
+    yield "Mean loss of each epoch as it was trained, and the learning rate at its end.", losses
+    if "validation_accuracy" in journal[0]:
+        values = [row["validation_accuracy"] for row in journal]
+        yield (
+            "Accuracy on held-out training images.",
+            figures.accuracy({"validation": epochs}, {"validation": {0: values}}),
+        )
+
+
+def _profile(folder: RunFolder) -> Drawn:
+    found = Profile.from_dict(folder.result("profile"))
+    name = "segment" if found.kind == "line" else "curve"
+    yield f"Loss along the {name}; batch-norm statistics: {found.batch_stats}.", drawing({name: found}, "loss")
+
+
+def _surface(folder: RunFolder) -> Drawn:
+    found = Surface.from_dict(folder.result("surface"))
+    for split in splits_of(found):
+        yield f"Loss on the plane, {split} images; distances are L2 norms of weights.", found.plot(split=split)
+
+
+def _barriers(folder: RunFolder) -> Drawn:
+    found = folder.result("barriers")
+    caption = f"Loss barriers ({found['definition']}), {found['points']} points on t, {found['batch_stats']}."
+    yield caption, figures.matrix(found["values"], found["labels"], "loss barrier")
+
+
+_KINDS: Mapping[str, Callable[[RunFolder], Drawn]] = {
+    "train": _training, "connect": _training, "profile": _profile, "surface": _surface, "barriers": _barriers,
+}  # fmt: skip

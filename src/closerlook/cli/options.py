@@ -1,0 +1,54 @@
+"""Options that several verbs share, each with its help text."""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from tyro.conf import Positional, UseAppendAction, arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+Number = TypeVar("Number", int, float)
+
+
+def at_least(low: Number) -> PrimitiveConstructorSpec[Number]:
+    """A number from `low` on."""
+    kind = type(low)
+
+    def read(words: list[str]) -> Number:
+        value = kind(words[0])
+        if not value >= low:
+            raise ValueError(f"{value} is below {low}, the smallest possible value")
+        return value
+
+    return PrimitiveConstructorSpec(
+        nargs=1, metavar="N" if kind is int else "X", instance_from_str=read,
+        is_instance=lambda value: isinstance(value, kind), str_from_instance=lambda value: [str(value)],
+    )  # fmt: skip
+
+
+Json = Annotated[bool, arg(help="Print the result as JSON on stdout, and nothing else there.", help_behavior_hint="")]
+DryRun = Annotated[
+    bool,
+    arg(help="Show the steps, which of them are done already and what they cost; do nothing.", help_behavior_hint=""),
+]
+Runs = Annotated[Path, arg(metavar="FOLDER", help="Folder that holds the runs.")]
+Out = Annotated[
+    Path | None,
+    arg(
+        aliases=["-o"], metavar="FOLDER", help="Where JSON, CSV and figures go.",
+        help_behavior_hint="(default: a folder of its own beside the runs)",
+    ),
+]  # fmt: skip
+Set = Annotated[
+    UseAppendAction[tuple[str, ...]],
+    arg(
+        name="set", metavar="KEY=VALUE", help="Change one setting, such as optimizer.lr=0.1.",
+        help_behavior_hint="(again for more)",
+    ),
+]  # fmt: skip
+First = Annotated[Positional[Path], arg(metavar="A", help_behavior_hint="")]
+Second = Annotated[Positional[Path], arg(metavar="B", help_behavior_hint="")]
+Third = Annotated[Positional[Path], arg(metavar="C", help_behavior_hint="")]
+Whole = Annotated[int, at_least(0)]
+Positive = Annotated[int, at_least(1)]
+Real = Annotated[float, at_least(0.0)]
+Metric = Literal["loss", "error", "accuracy"]

@@ -1,0 +1,66 @@
+"""The user's files and functions as parts of recipes, each with the hash of its content."""
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any, TypeVar
+
+from closerlook import files
+from closerlook.errors import UsageError
+from closerlook.landscape import polychain
+from closerlook.models import is_target, load_target
+from closerlook.runs.identity import source_hash
+from closerlook.runs.recipe import DataSpec, File, ModelSpec
+from closerlook.steps.setting import network
+from closerlook.weights import Point, WeightSpace
+
+Spec = TypeVar("Spec", DataSpec, ModelSpec)
+
+
+def with_source(spec: Spec) -> Spec:
+    """A model or data that knows the source of the user's function, so that a changed one makes another recipe.
+
+    Raises
+    ------
+    UsageError
+        There is no such function, or it does not take these options.
+    """
+    if not is_target(spec.name):
+        return spec.model_copy(update={"source": None})
+    function = load_target(spec.name)
+    try:
+        signature(function).bind(**getattr(spec, "options", {}))
+    except TypeError as error:
+        raise UsageError(f"{spec.name}{signature(function)}: {error}") from error
+    return spec.model_copy(update={"source": source_hash(function)})
+
+
+def weights(checkpoints: Sequence[Path], specs: Mapping[str, Any]) -> list[Point]:
+    """The checkpoints' weights, all of which fit the network of `specs` and each other.
+
+    Raises
+    ------
+    UsageError
+        A file is missing, holds no state dict, does not fit, is of another type, or holds NaN.
+    """
+    space = WeightSpace(network(specs["model"], specs["data"], seed=0))
+    return list(polychain([space.point(path) for path in checkpoints]).points)
+
+
+def references(checkpoints: Sequence[Path]) -> list[File]:
+    """The checkpoints as recipes name them: where they lie, and the hash of what they hold."""
+    return [File(path=str(path.resolve()), sha256=files.sha256(path)) for path in checkpoints]
+
+
+def labels(checkpoints: Sequence[Path]) -> list[str]:
+    """Short names: the files' own where those differ, else their paths.
+
+    Examples
+    --------
+    >>> labels([Path("runs/a.pt"), Path("runs/b.pt")]), labels([Path("x/a.pt"), Path("y/a.pt")])
+    (['a.pt', 'b.pt'], ['x/a.pt', 'y/a.pt'])
+    """
+    for names in ([path.name for path in checkpoints], [path.as_posix() for path in checkpoints]):
+        if len(set(names)) == len(names):
+            return names
+    raise UsageError(f"the same checkpoint is named twice: {', '.join(map(str, checkpoints))}; name each once")

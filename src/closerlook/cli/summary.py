@@ -1,0 +1,81 @@
+"""What a run came to, by its kind, in a few numbers."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from closerlook.cli.answer import facts
+from closerlook.cli.profiles import barriers
+from closerlook.cli.work import state
+from closerlook.landscape import Profile, Surface
+from closerlook.runs.store import RunFolder
+
+
+def summary(folder: RunFolder) -> dict[str, Any]:
+    """State, seconds and, of a finished run, its results."""
+    wall, cpu = folder.seconds()
+    stands = state(folder)
+    told = {"run": folder.id, "folder": folder.path, "state": stands, "seconds": wall, "cpu_seconds": cpu}
+    return {**told, **(_results(folder) if stands == "done" else {})}
+
+
+def described(told: Mapping[str, Any]) -> str:
+    """A summary as text."""
+    plain = {name: value for name, value in told.items() if not isinstance(value, list | dict)}
+    lists = {name: value for name, value in told.items() if isinstance(value, list)}
+    return "\n".join([facts(plain), *(f"{name}:\n" + "\n".join(f"  {item}" for item in lists[name]) for name in lists)])
+
+
+def _results(folder: RunFolder) -> dict[str, Any]:
+    if (folder.path / "results" / "missing.json").exists():
+        return {"missing": folder.result("missing")["reason"]}
+    kind = folder.id.partition("-")[0]
+    return _KINDS[kind](folder)
+
+
+def rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The journal of a training, one row per epoch."""
+    path = folder.path / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def _train(folder: RunFolder) -> dict[str, Any]:
+    checkpoints = sorted((folder.path / "checkpoints").glob("step-*.safetensors"))
+    return {**_last(folder), **folder.result("outcome"), "checkpoints": checkpoints}
+
+
+def _connect(folder: RunFolder) -> dict[str, Any]:
+    return {**_last(folder), **folder.result("curve")}
+
+
+def _last(folder: RunFolder) -> dict[str, Any]:
+    return {name: value for row in rows(folder)[-1:] for name, value in row.items()}
+
+
+def _profile(folder: RunFolder) -> dict[str, Any]:
+    stored = folder.result("profile")
+    found = barriers("", Profile.from_dict(stored), "above_ends")
+    heights = {f"{row['split']} {row['metric']} barrier above the worse end": row["value"] for row in found}
+    return {"curve": stored["kind"], "length": stored["length"], "batch_stats": stored["batch_stats"], **heights}
+
+
+def _surface(folder: RunFolder) -> dict[str, Any]:
+    found = Surface.from_dict(folder.result("surface"))
+    lowest = {f"lowest {name.replace('_', ' ')}": float(values.min()) for name, values in found.values.items()}
+    return {"grid": f"{len(found.x)} x {len(found.y)}", "batch_stats": found.batch_stats, **lowest}
+
+
+def _barriers(folder: RunFolder) -> dict[str, Any]:
+    stored = folder.result("barriers")
+    return {name: stored[name] for name in ("definition", "points", "batch_stats", "dtype", "labels", "values")}
+
+
+def _predict(folder: RunFolder) -> dict[str, Any]:
+    return {"logits": folder.path / "results" / "logits.npz"}
+
+
+_KINDS: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
+    "train": _train, "connect": _connect, "profile": _profile, "surface": _surface, "barriers": _barriers,
+    "predict": _predict,
+}  # fmt: skip

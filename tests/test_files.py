@@ -1,0 +1,170 @@
+"""Files are either old or new, equal content has equal bytes, and what is damaged is named with its repair."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from closerlook import files
+from closerlook.errors import StoreError, UsageError
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    path = tmp_path / "result.json"
+    files.write_json(path, {"old": 1})
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[moment], fail)
+    with pytest.raises(OSError, match="disk full"):
+        files.write_json(path, {"new": 2})
+    assert files.read_json(path) == {"old": 1}
+    assert [item.name for item in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_the_new_file_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (calls.append("fsync"), fsync(number))[1])
+    monkeypatch.setattr(Path, "replace", lambda self, other: (calls.append("replace"), replace(self, other))[1])
+    files.write_bytes(tmp_path / "folder" / "file", b"content")
+    assert calls == ["fsync", "replace", "fsync"]
+    assert (tmp_path / "folder" / "file").read_bytes() == b"content"
+
+
+def test_leftovers_of_killed_writers_go_and_other_hidden_files_stay(tmp_path: Path) -> None:
+    gone = [tmp_path / ".state.safetensors.4711.tmp", tmp_path / "checkpoints" / ".step-000001.safetensors.12.tmp"]
+    kept = [tmp_path / name for name in (".mine.tmp", ".tmp", "a.1.tmp", "deep/er/.file.1.tmp", ".file.1.txt")]
+    for path in (*gone, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    files.remove_temporaries(tmp_path)
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+    files.remove_temporaries(tmp_path / "nowhere")
+
+
+def test_the_leftover_of_a_real_writer_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        patched.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            files.write_bytes(tmp_path / "state.safetensors", b"half")
+    assert len(list(tmp_path.iterdir())) == 1
+    files.remove_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITERS: dict[str, tuple[Callable[[Path, Any], None], Any]] = {
+    "json": (files.write_json, {"b": [1.5, None], "a": {"ü": float("inf")}}),
+    "npz": (files.write_arrays, {"b": np.arange(3.0), "a": np.ones((2, 2), dtype=np.int64)}),
+    "safetensors": (
+        lambda path, value: files.write_tensors(path, value, {"step": 3, "epoch": 0.1, "a": True}),
+        {"b": torch.arange(4.0), "a": torch.ones(2, dtype=torch.int64)},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_equal_content_has_equal_bytes(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, value = WRITERS[kind]
+    write(tmp_path / "first", value)
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    write(tmp_path / "second", dict(reversed(value.items())))
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    value = {"none": None, "list": [1, 2.5], "text": "ü"}
+    files.write_json(tmp_path / "a.json", value)
+    assert files.read_json(tmp_path / "a.json") == value
+    files.write_arrays(tmp_path / "a.npz", {"x": np.arange(6).reshape(2, 3)})
+    assert files.read_arrays(tmp_path / "a.npz")["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    last = torch.arange(24.0).reshape(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)
+    files.write_tensors(tmp_path / "a.safetensors", {"x": last, "view": last[0, 0]}, {"step": 7})
+    tensors, note = files.read_tensors(tmp_path / "a.safetensors")
+    assert note == {"step": 7}
+    assert torch.equal(tensors["x"], last)
+    assert torch.equal(tensors["view"], last[0, 0])
+    assert files.read_tensors(tmp_path / "a.safetensors")[0]["x"].is_contiguous()
+
+
+def test_the_order_in_the_file_is_the_logical_one_whatever_the_memory_format(tmp_path: Path) -> None:
+    x = torch.arange(24.0).reshape(1, 2, 3, 4)
+    files.write_tensors(tmp_path / "first", {"x": x})
+    files.write_tensors(tmp_path / "last", {"x": x.contiguous(memory_format=torch.channels_last)})
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "last").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [("json", files.read_json), ("npz", files.read_arrays), ("safetensors", files.read_tensors)],
+)
+@pytest.mark.parametrize("left", [0, 1, 0.5, 0.9])
+def test_a_truncated_or_missing_file_is_named_with_its_repair(
+    tmp_path: Path, kind: str, read: Callable[[Path], Any], left: float
+) -> None:
+    write, value = WRITERS[kind]
+    path = tmp_path / f"result.{kind}"
+    with pytest.raises(StoreError, match=rf"result\.{kind}.*again"):
+        read(path)
+    write(path, value)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(left * len(whole)) if isinstance(left, float) else left])
+    with pytest.raises(StoreError, match=rf"result\.{kind}.*delete it and .*again"):
+        read(path)
+
+
+def test_text_in_another_encoding_is_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(json.dumps({"a": "ü"}, ensure_ascii=False).encode("latin-1"))
+    with pytest.raises(StoreError, match="not readable JSON"):
+        files.read_json(tmp_path / "a.json")
+
+
+class Evil:
+    """Its unpickling would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.path),))
+
+
+def test_no_code_of_a_checkpoint_runs(tmp_path: Path) -> None:
+    torch.save({"weight": Evil(tmp_path / "ran")}, tmp_path / "evil.pt")
+    np.savez(tmp_path / "evil.npz", x=np.array([Evil(tmp_path / "ran")], dtype=object))
+    with pytest.raises(UsageError, match=r"evil\.pt cannot be loaded without running code"):
+        files.load_state(tmp_path / "evil.pt")
+    with pytest.raises(StoreError, match=r"evil\.npz"):
+        files.read_arrays(tmp_path / "evil.npz")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model_state_dict", "model", "ema"])
+def test_a_state_dict_is_found_in_what_people_save(tmp_path: Path, wrap: str | None) -> None:
+    state = {"weight": torch.arange(3.0)}
+    torch.save(state if wrap is None else {"epoch": 3, wrap: state}, tmp_path / "a.pt")
+    assert torch.equal(files.load_state(tmp_path / "a.pt")["weight"], state["weight"])
+
+
+def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "a.pt")
+    for path, message in ((tmp_path / "a.pt", "holds no state dict"), (tmp_path / "b.pt", "no checkpoint at")):
+        with pytest.raises(UsageError, match=message):
+            files.load_state(path)
+
+
+def test_checksums_are_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(tmp_path / "a") == files.digest("abc") == known
