@@ -93,9 +93,9 @@ def test_an_ensemble_averages_probabilities() -> None:
     found = ensemble_logits(members, torch.tensor([0]))
     assert found.members == (1.0, 0.0, 0.0)
     assert found.accuracy == 1.0
-    # Two members of which one is nearly certain: the mean of logits would follow it, the mean probability does not.
-    found = ensemble_logits([logits([0.999, 0.001]), logits([0.49, 0.51])], torch.tensor([1]))
-    assert found.accuracy == 0.0
+    # One nearly certain member against two fairly sure ones: the mean of logits would follow it.
+    found = ensemble_logits([logits([0.8, 0.2]), logits([0.8, 0.2]), logits([0.0001, 0.9999])], torch.tensor([0]))
+    assert found.accuracy == 1.0
     found = ensemble_logits([logits([0.001, 0.499, 0.5]), logits([0.6, 0.399, 0.001])], torch.tensor([1]))
     assert (found.members, found.accuracy, found.gain) == ((0.0, 0.0), 1.0, 1.0)
     assert found.to_dict() == {"n": 1, "members": [0.0, 0.0], "accuracy": 1.0, "gain": 1.0}

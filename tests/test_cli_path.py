@@ -10,7 +10,7 @@ import torch
 import closerlook as cl
 from closerlook.cli import main
 
-MODULE = '''
+MODULE = """
 import sys
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ def data():
 
 def loaders():
     return [part(12, 0)], [part(12, 1)], [part(12, 2)]
-'''
+"""
 ON = ["--model", "cli_users_module:net", "--data", "cli_users_module:data"]
 
 
@@ -110,8 +110,8 @@ def test_path_agrees_with_the_library(place, capsys):
     assert status == 0
     (told,) = (row for row in found["barriers"] if row["metric"] == "loss")
     net, test = own.net(), own.data()[2]
-    found = cl.profile(net, cl.line(*(cl.WeightSpace(net).point(f) for f in ("a.pt", "b.pt"))), [test], 5, batch_stats="keep")
-    barrier = found.barrier("train", "loss", "above_line")
+    a, b = (cl.WeightSpace(net).point(file) for file in ("a.pt", "b.pt"))
+    barrier = cl.profile(net, cl.line(a, b), [test], 5, batch_stats="keep").barrier("train", "loss", "above_line")
     assert told["value"] == pytest.approx(barrier.value, abs=1e-6)
     assert told["definition"] == "above_line"
     assert told["n"] == 60
@@ -137,9 +137,10 @@ def test_surface(place, capsys):
     assert found["marks"]["a.pt"] == pytest.approx([0, 0, 0], abs=1e-6)
     assert len(found["values"]["train_loss"]) == 4
     assert [Path(file).name for file in found["files"]][2:] == ["surface-train.svg", "surface-train.png"]
-    assert "1 reused" in run(capsys, *words[:-1], "copy.pt")[2].replace("[1/1] ", "").replace("surface-", "1 ") or True
     assert main([*words[:-1], "copy.pt"]) == 0
-    assert "distance off the plane" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "distance off the plane" in out
+    assert "reused" in err
 
 
 def test_barrier(place, capsys):
@@ -184,6 +185,7 @@ def test_wrong_use_says_what_to_change(place, capsys, words, said):
 
 
 def test_a_failing_step_is_one_line(place, capsys):
-    status, found, err = run(capsys, "path", "a.pt", "b.pt", *ON[:2], "--data", "digits", "--epochs", "0", "--n-train", "9")
+    ten_classes = ["--data", "digits", "--n-train", "9", "--epochs", "0"]
+    status, found, err = run(capsys, "path", "a.pt", "b.pt", *ON[:2], *ten_classes)
     assert (status, found) == (1, None)
     assert "IndexError" in err.splitlines()[-1]

@@ -49,6 +49,7 @@ def test_losses_are_summed_in_float64() -> None:
     # One large loss, then many that float32 sums would lose: 2^24 + 1 is no float32.
     losses = torch.cat([torch.tensor([2.0**24]), torch.ones(4096)])
     found = evaluate(nn.Identity(), [losses], batch_fn=lambda model, batch: Output(model(batch), None))
+    assert found.losses.dtype == np.float64
     assert found.loss * found.n == 2.0**24 + 4096
     assert found.accuracy is None
     assert found.error is None

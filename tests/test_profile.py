@@ -156,6 +156,7 @@ def test_there_is_a_pass_for_statistics_only_where_there_is_batch_norm() -> None
         train, source = Counted(TRAIN), Counted(TEST)
         cl.profile(models[0], cl.line(*models[1:]), train, points=5, stats_loader=source, batch_stats=policy)
         assert (train.passes, source.passes) == (5, 0)
+        cl.profile(models[0], cl.line(*models[1:]), {"test": train}, points=2, batch_stats=policy)  # none is asked for
     for policy, passes in zip(POLICIES, (5, 5, 0, 0), strict=True):
         train, source = Counted(TRAIN), Counted(TEST)
         cl.profile(

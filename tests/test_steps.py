@@ -1,6 +1,7 @@
 """Steps on digits: each result against the same computed by hand, seeds that change only what is theirs, costs."""
 
 import copy
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,21 @@ def test_a_step_runs_on_one_thread_and_gives_the_others_back(tmp_path: Path, mon
     finally:
         torch.set_num_threads(threads)
     assert files.read_json(run.path / "environment.json")["threads"] == 1
+
+
+def test_a_step_leaves_no_tensor_behind_for_the_collector(store: Store) -> None:
+    def tensors() -> int:
+        return sum(type(item) in (Tensor, torch.nn.Parameter) for item in gc.get_objects())
+
+    store.remove(run_id(GRAPH["line"]))
+    gc.collect()
+    gc.disable()
+    try:
+        before = tensors()
+        finish(store, GRAPH["line"])
+        assert tensors() == before
+    finally:
+        gc.enable()
 
 
 def test_a_path_that_is_no_run_is_refused(tmp_path: Path) -> None:

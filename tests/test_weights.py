@@ -251,11 +251,11 @@ def test_a_gradient_that_left_the_buffer_is_noticed() -> None:
 def test_inner_products_run_in_float64(chunk: int) -> None:
     source = torch.Generator().manual_seed(0)
     vectors = [torch.randn(50, generator=source) + 100 for _ in range(3)]
-    origin = torch.randn(50, generator=source) + 100
+    origin = torch.randn(50, generator=source)
     differences = torch.stack([vector.double() - origin.double() for vector in vectors])
-    # 50 products of size 1 in float64; in float32 the offset of 100 alone would cost 1e-5.
-    assert torch.allclose(gram(vectors, origin, chunk), differences @ differences.T, rtol=0, atol=1e-12)
-    assert distance(vectors[0], origin) == pytest.approx(float(differences[0].norm()), abs=1e-12)
+    # 50 products of one sign in float64; differences of float32 numbers of such unlike size would lose six digits.
+    assert torch.allclose(gram(vectors, origin, chunk), differences @ differences.T, rtol=1e-14, atol=0)
+    assert distance(vectors[0], origin) == pytest.approx(float(differences[0].norm()), rel=1e-14)
 
 
 # The caller's things -------------------------------------------------------------------------------------------------

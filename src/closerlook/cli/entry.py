@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from importlib.metadata import version
 from inspect import cleandoc
 from shutil import get_terminal_size
 from textwrap import fill, indent
@@ -42,9 +43,7 @@ def _run(words: list[str]) -> int:
         print(verbs.overview())
         return DONE
     if words == ["--version"]:
-        from closerlook import __version__
-
-        print(__version__)
+        print(version("closerlook"))
         return DONE
     found = verbs.find(words)
     if found is not None:

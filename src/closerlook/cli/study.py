@@ -12,6 +12,7 @@ from closerlook.cli.options import DryRun, Json, Positive, Runs
 from closerlook.cli.prices import price_of, text
 from closerlook.data import SOURCES
 from closerlook.data.lookup import VARIABLE
+from closerlook.errors import UsageError
 from closerlook.launch import Progress
 from closerlook.models import is_target
 from closerlook.runs.identity import run_id
@@ -27,9 +28,7 @@ _OWN = "(default: the scale's)"
 def study(
     name: Annotated[Positional[str], arg(metavar="NAME", help_behavior_hint="")],
     scale: Scale = "small",
-    data: Annotated[
-        str | None, arg(metavar="NAME|MODULE:FUNCTION", help_behavior_hint="(default: the scale's)")
-    ] = None,
+    data: Annotated[str | None, arg(metavar="NAME|MODULE:FUNCTION", help_behavior_hint=_OWN)] = None,
     data_dir: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None,
     seeds: Annotated[str | None, arg(metavar="100-102", help_behavior_hint=_OWN)] = None,
     jobs: Annotated[Positive, arg(help_behavior_hint=f"(default: {CORES}, the cores here)")] = CORES,
@@ -65,6 +64,8 @@ def study(
     closerlook study restarts --scale standard --seeds 100-107 --dry-run
     """
     if data_dir is not None:
+        if not data_dir.is_dir():
+            raise UsageError(f"--data-dir: there is no folder {data_dir}")
         os.environ[VARIABLE] = str(data_dir.absolute())  # the workers look there too
     if data is not None and not is_target(data):
         known("built-in data", data, SOURCES)

@@ -97,8 +97,10 @@ def reading(
     model, feed = feed_for(model, batch_fn, device, autocast)
     stats_loader = _statistics_source(model, splits, batch_stats, stats_loader)
     space = WeightSpace(model, params)
-    for point in subspace.points:
+    for number, point in enumerate(subspace.points):
         space.point(point)
+        if not bool(torch.isfinite(point.vector).all()):
+            raise UsageError(f"point {number} holds NaN: the curve's training diverged; train it with a lower lr")
     if batch_stats == "interpolate" and batch_norms(model):
         _check_buffers(subspace)
     with borrowed(model, space) as views:

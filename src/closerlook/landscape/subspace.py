@@ -38,7 +38,7 @@ class Subspace:
     snapshots: Mapping[int, "Subspace"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self.points)
+        _check(self.points, self.free)
         first, *others = [point.vector for point in self.points]
         object.__setattr__(self, "_gram", gram(others, origin=first).numpy())
         if self.kind == "plane":
@@ -88,7 +88,7 @@ class Subspace:
     def project(self, w: Point | Tensor) -> tuple[Array, float]:
         """Coordinates of the nearest point, and the distance to it: of the span for planes and simplices."""
         vector = _as_point(w).vector
-        _check((self.points[0], Point(vector.to(self.points[0].dtype))))
+        _check((self.points[0], Point(vector.to(self.points[0].dtype))), self.free)
         first, *others = [point.vector for point in self.points]
         inner = gram([*others, vector], origin=first).numpy()
         if self.kind == "bezier":
@@ -248,7 +248,7 @@ def _as_point(w: Any) -> Point:
     )
 
 
-def _check(points: Sequence[Point]) -> None:
+def _check(points: Sequence[Point], free: Sequence[int]) -> None:
     if len(points) < 2:
         raise UsageError("a subspace needs at least two points")
     first = points[0]
@@ -262,7 +262,8 @@ def _check(points: Sequence[Point]) -> None:
                 f"point {number} is {point.dtype}, point 0 is {first.dtype}: rounding alone can look like a barrier; "
                 "convert them to one type"
             )
-        if not bool(torch.isfinite(point.vector).all()):
+        # A trained point may be NaN: its training diverged, which is a result until someone reads losses there.
+        if number not in free and not bool(torch.isfinite(point.vector).all()):
             raise UsageError(f"point {number} ({point.origin}) holds NaN or infinite weights; did that run diverge?")
 
 

@@ -70,7 +70,8 @@ def launch(
 ) -> None:
     """Finish every recipe's run in `store`, at most `jobs` at a time.
 
-    What is submitted is the path of a run folder, so any ``concurrent.futures`` executor will do.
+    What is submitted is the path of a run folder, so any ``concurrent.futures`` executor of processes will do; threads
+    of one process would share their random numbers.
 
     Raises
     ------

@@ -36,7 +36,7 @@ class DataSpec(Frozen):
 class ModelSpec(Frozen):
     """A network by its registered name, or ``module:function``; classes and input shape come from the data."""
 
-    name: str = "vgg"
+    name: str
     options: dict[str, str | int | float | bool | tuple[int, ...]] = {}
     source: str | None = None
 

@@ -1,6 +1,5 @@
 """Steps by kind, and what surrounds every one of them: lock, resume, time, DONE."""
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +50,6 @@ def run_step(path: str) -> str:
         finally:
             folder.note_time(started, time.process_time() - cpu)
         folder.finish()
-    gc.collect()
     return folder.id
 
 

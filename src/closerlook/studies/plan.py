@@ -16,7 +16,8 @@ class StudyPlan:
 
     `roles` names every recipe by what it is to the study, such as ``"R/100/train"``; `settings` are rows of
     name, value and how it was chosen; `setting` is ``"demonstration"`` when they were chosen because an effect
-    shows, ``"tuned"`` when by the baseline's validation accuracy on other seeds.
+    shows, ``"tuned"`` when by the baseline's validation accuracy on other seeds. `data` is the data set when it is
+    not the scale's own.
     """
 
     name: str
@@ -27,6 +28,7 @@ class StudyPlan:
     roles: Mapping[str, Recipe]
     settings: tuple[tuple[str, str, str], ...] = ()
     about: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    data: str | None = None
 
     @property
     def recipes(self) -> list[Recipe]:
@@ -36,7 +38,9 @@ class StudyPlan:
     @property
     def command(self) -> str:
         """What to type to get the same numbers again."""
-        return f"closerlook study {self.name} --scale {self.scale} --seeds {','.join(map(str, self.seeds))}"
+        seeds = ",".join(map(str, self.seeds))
+        other = "" if self.data is None else f" --data {self.data}"
+        return f"closerlook study {self.name} --scale {self.scale} --seeds {seeds}{other}"
 
 
 @dataclass(frozen=True)

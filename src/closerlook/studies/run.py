@@ -55,7 +55,8 @@ def conclude(plan: StudyPlan, root: Path) -> StudyOutcome:
     results = Results(plan, Store(root))
     verdict = analysis.judge(results)
     runs = {role: run_id(recipe) for role, recipe in plan.roles.items()}
-    files.write_json(folder / "plan.json", {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "runs": runs})
+    told = {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "data": plan.data}
+    files.write_json(folder / "plan.json", {**told, "runs": runs})
     files.write_bytes(folder / "table.csv", analysis.table_csv(results).encode())
     files.write_json(folder / "verdict.json", {**verdict.to_dict(), "runs": runs})
     figures = analysis.figures(results)

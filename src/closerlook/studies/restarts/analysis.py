@@ -50,7 +50,8 @@ def figures(results: Results) -> tuple[Figure, ...]:
 
 def tables(results: Results) -> tuple[Table, ...]:
     """Every table of the report."""
-    return _accuracies(results), _barriers(results), _confounds(results), _divergences(results)
+    makers = (_accuracies, _barriers, _agreements, _confounds, _divergences)
+    return tuple(make(results) for make in makers)
 
 
 def _accuracies(results: Results) -> Table:
@@ -92,6 +93,25 @@ def _barriers(results: Results) -> Table:
         "Training loss in nats unless said; length is the Euclidean distance of weights along the path. A "
         "segment whose "
         "ends differ in loss can fall all the way and show no barrier above its ends: hence the height above the line.",
+    )  # fmt: skip
+
+
+def _agreements(results: Results) -> Table:
+    seeds, (early, late) = results.plan.seeds, results.plan.about["floors"][-2:]
+    within = {(ARMS[arm], str(seed)): ((arm, seed, early), (arm, seed, late)) for arm in "RKS" for seed in seeds}
+    between = {(ARMS["I"], f"{a}-{b}"): (("R", a, late), ("R", b, late)) for a, b in combinations(seeds, 2)}
+    found = {name: numbers.agreement(results, *pair) for name, pair in {**within, **between}.items()}
+    rows = tuple(
+        (*name, 100 * one.disagreement, one.kl_a_b, one.kl_b_a, 100 * one.error_overlap)
+        for name, one in found.items()
+        if one is not None
+    )
+    return Table(
+        "agreement", "Agreement of the last two floors on the test set",
+        ("arm", "seed", "disagreement (%)", "KL, early to late", "KL, late to early", "shared errors (%)"), rows,
+        "Share of test images with different labels; divergences in nats; images that both get wrong over those "
+        "that one "
+        "gets wrong.",
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from closerlook import files
-from closerlook.agreement import compare_logits, ensemble_logits
+from closerlook.agreement import Agreement, compare_logits, ensemble_logits
 from closerlook.landscape import Profile
 from closerlook.runs.recipe import TrainRecipe
 from closerlook.steps.setting import network
@@ -97,12 +97,18 @@ def chance(results: Results) -> float:
     return float("nan")
 
 
-def _disagreement(results: Results, a: tuple[str, int, int], b: tuple[str, int, int]) -> float:
+def agreement(results: Results, a: tuple[str, int, int], b: tuple[str, int, int]) -> Agreement | None:
+    """Agreement on the test set of two floors (arm, seed, epoch), or None when one is missing."""
     first, second = (logits(results, arm, seed) for arm, seed, _ in (a, b))
     if first is None or second is None:
-        return float("nan")
+        return None
     one, two, targets = first[str(a[2])], second[str(b[2])], first["targets"]
-    return compare_logits(one, two, one.argmax(1) == targets, two.argmax(1) == targets).disagreement
+    return compare_logits(one, two, one.argmax(1) == targets, two.argmax(1) == targets)
+
+
+def _disagreement(results: Results, a: tuple[str, int, int], b: tuple[str, int, int]) -> float:
+    found = agreement(results, a, b)
+    return float("nan") if found is None else found.disagreement
 
 
 def gains(results: Results) -> dict[str, dict[int | str, list[float]]]:

@@ -5,12 +5,14 @@ from itertools import combinations
 from typing import Any
 
 from closerlook.errors import UsageError
-from closerlook.runs.identity import run_id
+from closerlook.models import is_target, load_target
+from closerlook.runs.identity import run_id, source_hash
 from closerlook.runs.recipe import (
     Average,
     BarriersRecipe,
     Bend,
     ConnectRecipe,
+    DataSpec,
     OptimizerSpec,
     PointRef,
     PredictRecipe,
@@ -39,8 +41,8 @@ def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = No
     if scale not in SCALES:
         raise UsageError(f"no scale {scale!r}; choose one of {', '.join(SCALES)}")
     settings = SCALES[scale]
-    if data is not None:
-        settings = settings.model_copy(update={"data": settings.data.model_copy(update={"name": data})})
+    if data is not None and data != settings.data.name:
+        settings = settings.model_copy(update={"data": _other(settings.data, data)})
     chosen = tuple(settings.seeds if seeds is None else seeds)
     if not chosen:
         raise UsageError("a study needs at least one seed")
@@ -50,7 +52,12 @@ def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = No
         roles |= own.roles()
     roles |= between_seeds(list(arms.values()))
     about = {"floors": settings.floors, "epochs": (settings.epochs,), "cool": (settings.cool,)}
-    return StudyPlan("restarts", scale, chosen, settings.rule, "demonstration", roles, _rows(settings), about)
+    return StudyPlan("restarts", scale, chosen, settings.rule, "demonstration", roles, _rows(settings), about, data)
+
+
+def _other(spec: DataSpec, name: str) -> DataSpec:
+    source = source_hash(load_target(name)) if is_target(name) else None
+    return spec.model_copy(update={"name": name, "resolution": None, "source": source})
 
 
 class Arms:

@@ -83,11 +83,11 @@ _SMALL = Settings(
 
 _STANDARD = _SMALL.model_copy(update={
     "data": DataSpec(
-        name="fashion", resolution=32, n_train=10_000, n_validation=5000, n_statistics=2000, n_read=4000, n_test=4000,
+        name="fashion", resolution=32, n_train=10_000, n_validation=2000, n_statistics=2000, n_read=2000, n_test=2000,
         seed=0,
     ),
-    "t_segment": 25, "t_curve": 25, "t_matrix": 13, "grid": (21, 21), "forks": "all", "planes": "all", "cosine": True,
-    "curve_epochs": 20, "seeds": (100, 101, 102, 103, 104), "rule": "restarts",
+    "t_segment": 25, "t_curve": 25, "t_matrix": 13, "grid": (21, 21), "forks": "all", "cosine": True,
+    "curve_epochs": 10, "seeds": (100, 101, 102, 103, 104), "rule": "restarts",
     "chosen": "taken over from the small scale; not tuned for this size yet, so its verdicts are demonstrations",
 })  # fmt: skip
 

@@ -1,0 +1,152 @@
+"""Kill a command at random moments, start it again, and compare every byte; write results/kills.json.
+
+Run it with ``python benchmarks/kills.py``. The command runs once undisturbed; then again and again in other folders,
+each killed up to ``--per-round`` times before it may finish. ``{runs}`` in the command stands for the folder. Times
+and places (timings.jsonl, environment.json, and the sections of a report that show them) may differ, nothing else.
+"""
+
+import argparse
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from closerlook.files import write_json
+from closerlook.runs.environment import environment
+
+OUT = Path(__file__).with_name("results") / "kills.json"
+COMMAND = "closerlook study restarts --scale smoke --jobs 2 --runs {runs}"
+VOLATILE = {"timings.jsonl", "environment.json"}
+SECTION = re.compile(rb'<section id="(?:cost|environment)">.*?</section>', re.DOTALL)
+WAYS = {"the whole process group": os.killpg, "the first process": os.kill}
+
+
+def differences(whole: Path, parts: Path) -> list[str]:
+    """What is different in `parts`, but for times and places."""
+    left, right = _files(whole), _files(parts)
+    found = {name: "is missing" for name in left if name not in right}
+    found |= {name: "is too much" for name in right if name not in left}
+    both = [name for name in left if name in right and Path(name).name not in VOLATILE]
+    found |= {name: "is different" for name in both if _content(left[name]) != _content(right[name])}
+    return [f"{name} {what}" for name, what in sorted(found.items())]
+
+
+def _files(root: Path) -> dict[str, Path]:
+    return {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    return SECTION.sub(b"", content) if path.name == "report.html" else content
+
+
+@dataclass
+class Killer:
+    """Starts a command, kills it at a random moment, and counts."""
+
+    command: str
+    longest: float
+    random: random.Random
+    killed: Counter[str] = field(default_factory=Counter)
+    left_behind: int = 0
+
+    def start(self, runs: Path) -> "subprocess.Popen[bytes]":
+        """The command at work on a folder, in a process group of its own."""
+        words = [word.replace("{runs}", str(runs)) for word in shlex.split(self.command)]
+        own = [sys.executable, "-m", "closerlook"] if words[0] == "closerlook" else words[:1]
+        return subprocess.Popen(
+            [*own, *words[1:]], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+
+    def finish(self, runs: Path) -> None:
+        """Let the command come to its end."""
+        process = self.start(runs)
+        _, said = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"the command failed with status {process.returncode}:\n{said.decode()[-2000:]}")
+
+    def kill_once(self, runs: Path) -> bool:
+        """Kill the command once; False when it was faster."""
+        process = self.start(runs)
+        try:
+            process.communicate(timeout=self.random.uniform(0, self.longest))
+            return False
+        except subprocess.TimeoutExpired:
+            pass
+        whom = self.random.choice(list(WAYS))
+        WAYS[whom](process.pid, signal.SIGKILL)
+        process.wait()
+        self.killed[whom] += 1
+        self.left_behind += not _ends(process.pid)
+        assert process.stderr is not None
+        process.stderr.close()
+        return True
+
+
+def _ends(group: int, seconds: float = 10) -> bool:
+    """Whether every process of a group ends by itself; what does not is ended here."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    os.killpg(group, signal.SIGKILL)
+    return False
+
+
+def measure(command: str, kills: int, per_round: int, spread: float, seed: int, root: Path) -> dict[str, Any]:
+    """The record of as many kills, in as many rounds as they take."""
+    started = time.monotonic()
+    killer = Killer(command, 0.0, random.Random(seed))
+    killer.finish(root / "whole")
+    undisturbed = time.monotonic() - started
+    killer.longest = spread * undisturbed
+    rounds, different = 0, dict[str, list[str]]()
+    while killer.killed.total() < kills:
+        rounds += 1
+        parts = root / f"round-{rounds}"
+        wanted = min(per_round, kills - killer.killed.total())
+        while wanted and killer.kill_once(parts):
+            wanted -= 1
+        killer.finish(parts)
+        found = differences(root / "whole", parts)
+        different |= {f"round {rounds}": found} if found else {}
+        print(f"round {rounds}: {killer.killed.total()} kills, {len(found)} differences", file=sys.stderr)
+    return {
+        "command": command, "kills": kills, "killed": dict(killer.killed), "per_round": per_round, "rounds": rounds,
+        "files": len(_files(root / "whole")), "different": different, "left_behind": killer.left_behind,
+        "seconds": {"undisturbed": round(undisturbed, 1), "all": round(time.monotonic() - started, 1)},
+        "latest_kill_after": round(killer.longest, 1), "seed": seed, "environment": environment(),
+    }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Status 0 when every byte was equal and no process was left behind."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--per-round", type=int, default=10)
+    parser.add_argument("--spread", type=float, default=0.25, help="latest moment, as a share of the undisturbed time")
+    parser.add_argument("--command", default=COMMAND)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=OUT)
+    asked = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as root:
+        record = measure(asked.command, asked.kills, asked.per_round, asked.spread, asked.seed, Path(root))
+    write_json(asked.out, record)
+    return 1 if record["different"] or record["left_behind"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
