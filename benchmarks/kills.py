@@ -55,18 +55,22 @@ class Killer:
     """Starts a command, kills it at a random moment, and counts."""
 
     command: str
-    longest: float
+    checkpoint_seconds: float
     random: random.Random
+    longest: float = 0.0
     killed: Counter[str] = field(default_factory=Counter)
+    moments: Counter[str] = field(default_factory=Counter)
     left_behind: int = 0
 
     def start(self, runs: Path) -> "subprocess.Popen[bytes]":
         """The command at work on a folder, in a process group of its own."""
         words = [word.replace("{runs}", str(runs)) for word in shlex.split(self.command)]
         own = [sys.executable, "-m", "closerlook"] if words[0] == "closerlook" else words[:1]
+        often = {"CLOSERLOOK_CHECKPOINT_SECONDS": str(self.checkpoint_seconds)}
         return subprocess.Popen(
-            [*own, *words[1:]], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+            [*own, *words[1:]], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env={**os.environ, **often},
+        )  # fmt: skip
 
     def finish(self, runs: Path) -> None:
         """Let the command come to its end."""
@@ -87,10 +91,22 @@ class Killer:
         WAYS[whom](process.pid, signal.SIGKILL)
         process.wait()
         self.killed[whom] += 1
+        self.moments[_moment(runs)] += 1
         self.left_behind += not _ends(process.pid)
         assert process.stderr is not None
         process.stderr.close()
         return True
+
+
+def _moment(runs: Path) -> str:
+    """How far the work had come."""
+    begun = list(runs.glob("*/recipe.json"))
+    left = [recipe.parent for recipe in begun if not (recipe.parent / "DONE").exists()]
+    if not begun:
+        return "before the first step"
+    if any((folder / "state.safetensors").exists() for folder in left):
+        return "in a step that left a state"
+    return "in other steps" if left else "between steps or after the last"
 
 
 def _ends(group: int, seconds: float = 10) -> bool:
@@ -106,10 +122,9 @@ def _ends(group: int, seconds: float = 10) -> bool:
     return False
 
 
-def measure(command: str, kills: int, per_round: int, spread: float, seed: int, root: Path) -> dict[str, Any]:
+def measure(killer: Killer, kills: int, per_round: int, spread: float, root: Path) -> dict[str, Any]:
     """The record of as many kills, in as many rounds as they take."""
     started = time.monotonic()
-    killer = Killer(command, 0.0, random.Random(seed))
     killer.finish(root / "whole")
     undisturbed = time.monotonic() - started
     killer.longest = spread * undisturbed
@@ -125,10 +140,11 @@ def measure(command: str, kills: int, per_round: int, spread: float, seed: int, 
         different |= {f"round {rounds}": found} if found else {}
         print(f"round {rounds}: {killer.killed.total()} kills, {len(found)} differences", file=sys.stderr)
     return {
-        "command": command, "kills": kills, "killed": dict(killer.killed), "per_round": per_round, "rounds": rounds,
+        "command": killer.command, "checkpoint_seconds": killer.checkpoint_seconds, "kills": kills,
+        "killed": dict(killer.killed), "moments": dict(killer.moments), "rounds": rounds,
         "files": len(_files(root / "whole")), "different": different, "left_behind": killer.left_behind,
         "seconds": {"undisturbed": round(undisturbed, 1), "all": round(time.monotonic() - started, 1)},
-        "latest_kill_after": round(killer.longest, 1), "seed": seed, "environment": environment(),
+        "latest_kill_after": round(killer.longest, 1), "environment": environment(),
     }  # fmt: skip
 
 
@@ -137,13 +153,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--per-round", type=int, default=10)
-    parser.add_argument("--spread", type=float, default=0.25, help="latest moment, as a share of the undisturbed time")
+    parser.add_argument("--spread", type=float, default=0.6, help="latest moment, as a share of the undisturbed time")
+    parser.add_argument("--checkpoint-seconds", type=float, default=0.2, help="time between two states of a training")
     parser.add_argument("--command", default=COMMAND)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args(argv)
+    killer = Killer(asked.command, asked.checkpoint_seconds, random.Random(asked.seed))
     with tempfile.TemporaryDirectory() as root:
-        record = measure(asked.command, asked.kills, asked.per_round, asked.spread, asked.seed, Path(root))
+        record = measure(killer, asked.kills, asked.per_round, asked.spread, Path(root))
     write_json(asked.out, record)
     return 1 if record["different"] or record["left_behind"] else 0
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,22 +35,24 @@ from closerlook.schedules import Restarts
 context = multiprocessing.get_context
 multiprocessing.get_context = lambda _: context("fork")
 
-data = DataSpec(name="synthetic", resolution=8, n_train=200, n_validation=50, n_statistics=50, n_read=50, n_test=50, seed=0)
+data = DataSpec(
+    name="synthetic", resolution=8, n_train=200, n_validation=50, n_statistics=50, n_read=50, n_test=50, seed=0
+)
 model = ModelSpec(name="vgg11_bn", options={"width": 0.0625, "init": "he"})
 
 def recipes():
     ends = {}
     for seed in (0, 1):
         trunk = TrainRecipe(
-            data=data, model=model, optimizer=OptimizerSpec(lr=0.1), schedule=Restarts(first="8ep"), epochs=24,
-            batch_size=20, augment=True, seeds=Seeds.of(seed), snapshots=("8ep", "130it"), forks=("8ep",),
+            data=data, model=model, optimizer=OptimizerSpec(lr=0.1), schedule=Restarts(first="4ep"), epochs=12,
+            batch_size=20, augment=True, seeds=Seeds.of(seed), snapshots=("4ep", "65it"), forks=("4ep",),
         )
-        a, b = Snapshot(run=run_id(trunk), step=80), Snapshot(run=run_id(trunk), step=240)
+        a, b = Snapshot(run=run_id(trunk), step=40), Snapshot(run=run_id(trunk), step=120)
         ends[f"{seed}"] = b
         other = trunk.seeds.model_copy(update={"order": 9})
-        branch = trunk.model_copy(update={"start": a, "epochs": 8, "snapshots": (), "forks": (), "seeds": other})
+        branch = trunk.model_copy(update={"start": a, "epochs": 6, "snapshots": (), "forks": (), "seeds": other})
         curve = ConnectRecipe(
-            data=data, model=model, a=a, b=b, optimizer=OptimizerSpec(lr=0.05), epochs=8, batch_size=20, seed=seed
+            data=data, model=model, a=a, b=b, optimizer=OptimizerSpec(lr=0.05), epochs=4, batch_size=20, seed=seed
         )
         points = (a, Bend(run=run_id(curve)), b)
         yield from (trunk, branch, curve)
@@ -59,7 +62,7 @@ def recipes():
     bad = trunk.model_copy(update={"optimizer": OptimizerSpec(lr=1e25), "snapshots": (), "forks": ()})
     yield bad
     yield BarriersRecipe(data=data, model=model, points=ends, t=5)
-    yield PredictRecipe(data=data, model=model, points={**ends, "bad": Snapshot(run=run_id(bad), step=240)})
+    yield PredictRecipe(data=data, model=model, points={**ends, "bad": Snapshot(run=run_id(bad), step=120)})
 
 def work(root):
     with pool(2) as executor:
@@ -135,10 +138,8 @@ def wait_for_half_done(root: Path, leader: int) -> None:
 
 
 def kill(leader: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it may just have ended
         os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:  # it has just ended
-        pass
 
 
 def test_killed_at_random_moments(zygote: Zygote, kills: ModuleType, tmp_path: Path) -> None:

@@ -231,6 +231,17 @@ def test_one_command_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_the_next_command_clears_what_a_killed_one_left_half_written(tmp_path: Path) -> None:
+    leftovers = [tmp_path / ".report.html.12.tmp", tmp_path / "figures" / ".path.svg.12.tmp"]
+    for path in leftovers:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    with only_one(tmp_path / "LOCK"):
+        with pytest.raises(StoreError):
+            only_one(tmp_path / "LOCK").__enter__()
+        assert not any(path.exists() for path in leftovers)
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

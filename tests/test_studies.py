@@ -71,6 +71,16 @@ def test_verdict_seeds_are_not_tuning_seeds() -> None:
     assert max(STUDIES["restarts"]("smoke").seeds) < 100
 
 
+def test_other_data_makes_another_study(tmp_path: Path) -> None:
+    own, other = (STUDIES["restarts"]("smoke", data=name) for name in ("digits", "synthetic"))
+    assert own.roles == STUDIES["restarts"]("smoke").roles
+    assert study_folder(own, tmp_path) != study_folder(other, tmp_path)
+    assert "--data synthetic" in other.command
+    small = STUDIES["restarts"]("small", data="synthetic").roles["R/100/train"]
+    assert isinstance(small, TrainRecipe)
+    assert small.data.resolution is None
+
+
 def test_unknown_scale_and_no_seed_are_refused() -> None:
     with pytest.raises(UsageError, match="no scale 'large'"):
         STUDIES["restarts"]("large")

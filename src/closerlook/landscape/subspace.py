@@ -88,7 +88,7 @@ class Subspace:
     def project(self, w: Point | Tensor) -> tuple[Array, float]:
         """Coordinates of the nearest point, and the distance to it: of the span for planes and simplices."""
         vector = _as_point(w).vector
-        _check((self.points[0], Point(vector.to(self.points[0].dtype))), self.free)
+        _check((self.points[0], Point(vector.to(self.points[0].dtype))), ())
         first, *others = [point.vector for point in self.points]
         inner = gram([*others, vector], origin=first).numpy()
         if self.kind == "bezier":

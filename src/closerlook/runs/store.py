@@ -171,7 +171,9 @@ class Store:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Refuse when another live process holds `path`.
+    """Refuse when another live process holds `path`; its holder alone writes to the folder that `path` lies in.
+
+    What a killed holder left half written there is cleared first.
 
     Raises
     ------
@@ -190,5 +192,6 @@ def only_one(path: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        files.remove_temporaries(path.parent)
         yield
         file.truncate(0)

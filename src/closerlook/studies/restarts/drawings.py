@@ -101,10 +101,14 @@ def _matrix(results: Results) -> Iterator[Figure]:
     if not results.has("I/matrix"):
         return
     stored = results.folder("I/matrix").result("barriers")
+    names = [label.split(" seed ") for label in stored["labels"]]
+    order = sorted(range(len(names)), key=lambda place: (int(names[place][1]), int(names[place][0])))
+    values = np.array(stored["values"])[np.ix_(order, order)]
     (ax,) = figures.panels(1, height=5.0)
-    groups = [label.split(" seed ")[1] for label in stored["labels"]]
-    title = "training-loss barrier, above the higher end"
-    figures.matrix(stored["values"], stored["labels"], title, "nats", ax, groups=groups)
+    figures.matrix(
+        values, [stored["labels"][place] for place in order], "training-loss barrier, above the higher end", "nats", ax,
+        groups=[f"seed {names[place][1]}" for place in order],
+    )  # fmt: skip
     yield Figure(
         "matrix", "Barriers between floors and seeds",
         f"Height of the training loss on the segment above its higher end, {stored['points']} points a segment, "
