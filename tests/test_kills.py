@@ -71,13 +71,13 @@ def work(root):
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
-        os.setsid()
         status = 1
         try:
             work(line.strip())
             status = 0
         finally:
             os._exit(status)
+    os.setpgid(child, child)
     print(child, flush=True)
     print(os.waitpid(child, 0)[1], flush=True)
 """

@@ -263,6 +263,21 @@ def test_what_diverged_says_so_once(tmp_path: Path) -> None:
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize("spoiled", ["weights", "data"])
+def test_what_diverged_at_the_first_step_says_so_once(spoiled: str, tmp_path: Path) -> None:
+    model, loader = network(), batches()
+    if spoiled == "weights":
+        model.get_parameter("head.bias").data.fill_(math.nan)
+    else:
+        loader.inputs.fill_(math.nan)
+    for _ in range(2):
+        result = train(tmp_path, model=model, loader=loader)
+        assert result.diverged_at == 0
+        assert result.history == ({"step": 0, "epoch": 0.0, "diverged": True},)
+        assert list(result.snapshots) == ([] if spoiled == "weights" else [0])
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize("stop", [2, 4, 7])
 def test_a_foreign_loader_goes_on_at_the_start_of_an_epoch(
     stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,13 +17,13 @@ from closerlook.studies.run import StudyOutcome, conclude, price, run_study, stu
 
 
 def trainings(scale: str) -> dict[str, TrainRecipe]:
-    roles = STUDIES["restarts"](scale).roles
+    roles = STUDIES["restarts"].plan(scale).roles
     return {role: recipe for role, recipe in roles.items() if isinstance(recipe, TrainRecipe)}
 
 
 @pytest.mark.parametrize("scale", ["smoke", "small", "standard", "paper"])
 def test_arms_of_a_seed_share_everything_up_to_the_schedule(scale: str) -> None:
-    plan = STUDIES["restarts"](scale)
+    plan = STUDIES["restarts"].plan(scale)
     seed = plan.seeds[0]
     runs = trainings(scale)
     r, k, s = (runs[f"{arm}/{seed}/train"] for arm in "RKS")
@@ -39,12 +39,12 @@ def test_arms_of_a_seed_share_everything_up_to_the_schedule(scale: str) -> None:
 
 @pytest.mark.parametrize("scale", ["small", "standard", "paper"])
 def test_the_cooled_trunk_matches_the_summed_rate_within_a_tenth(scale: str, tmp_path: Path) -> None:
-    found = numbers.summed_rates(Results(STUDIES["restarts"](scale), Store(tmp_path)))
+    found = numbers.summed_rates(Results(STUDIES["restarts"].plan(scale), Store(tmp_path)))
     assert found["K"] == pytest.approx((1.0, 1.0), abs=0.1)
 
 
 def test_every_compared_snapshot_ends_at_the_same_rate() -> None:
-    plan = STUDIES["restarts"]("small")
+    plan = STUDIES["restarts"].plan("small")
     ends = []
     for role, recipe in trainings("small").items():
         if role.split("/")[-1] == "longer" or (role.startswith(("K", "S")) and role.endswith("train")):
@@ -67,30 +67,30 @@ def test_a_branch_begins_at_its_trunks_rate() -> None:
 
 def test_verdict_seeds_are_not_tuning_seeds() -> None:
     for scale in ("small", "standard", "paper"):
-        assert min(STUDIES["restarts"](scale).seeds) >= 100
-    assert max(STUDIES["restarts"]("smoke").seeds) < 100
+        assert min(STUDIES["restarts"].plan(scale).seeds) >= 100
+    assert max(STUDIES["restarts"].plan("smoke").seeds) < 100
 
 
 def test_other_data_makes_another_study(tmp_path: Path) -> None:
-    own, other = (STUDIES["restarts"]("smoke", data=name) for name in ("digits", "synthetic"))
-    assert own.roles == STUDIES["restarts"]("smoke").roles
+    own, other = (STUDIES["restarts"].plan("smoke", data=name) for name in ("digits", "synthetic"))
+    assert own.roles == STUDIES["restarts"].plan("smoke").roles
     assert study_folder(own, tmp_path) != study_folder(other, tmp_path)
     assert "--data synthetic" in other.command
-    small = STUDIES["restarts"]("small", data="synthetic").roles["R/100/train"]
+    small = STUDIES["restarts"].plan("small", data="synthetic").roles["R/100/train"]
     assert isinstance(small, TrainRecipe)
     assert small.data.resolution is None
 
 
 def test_unknown_scale_and_no_seed_are_refused() -> None:
     with pytest.raises(UsageError, match="no scale 'large'"):
-        STUDIES["restarts"]("large")
+        STUDIES["restarts"].plan("large")
     with pytest.raises(UsageError, match="at least one seed"):
-        STUDIES["restarts"]("smoke", seeds=())
+        STUDIES["restarts"].plan("smoke", seeds=())
 
 
 @pytest.mark.parametrize("scale", ["standard", "paper"])
 def test_large_scales_are_priced_without_their_data(scale: str, tmp_path: Path) -> None:
-    rows = {row["kind"]: row for row in price(STUDIES["restarts"](scale), tmp_path)}
+    rows = {row["kind"]: row for row in price(STUDIES["restarts"].plan(scale), tmp_path)}
     assert rows["train"]["flops"] > 1e14
     assert all(row["done"] == 0 for row in rows.values())
 
@@ -98,13 +98,13 @@ def test_large_scales_are_priced_without_their_data(scale: str, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyOutcome]:
     root = tmp_path_factory.mktemp("smoke")
-    plan = STUDIES["restarts"]("smoke")
+    plan = STUDIES["restarts"].plan("smoke")
     return root, run_study(plan, root, jobs=1, progress=lambda event: None)
 
 
 def test_the_table_is_what_the_stored_numbers_say(smoke: tuple[Path, StudyOutcome]) -> None:
     root, outcome = smoke
-    plan = STUDIES["restarts"]("smoke")
+    plan = STUDIES["restarts"].plan("smoke")
     runs = json.loads((outcome.folder / "plan.json").read_text())["runs"]
 
     def height(role: str) -> float:
@@ -138,7 +138,9 @@ def test_a_second_run_reuses_everything_and_writes_the_same(smoke: tuple[Path, S
     root, outcome = smoke
     before = {path.name: path.read_bytes() for path in outcome.folder.rglob("*.json")}
     events: list[str] = []
-    again = run_study(STUDIES["restarts"]("smoke"), root, jobs=1, progress=lambda event: events.append(event.outcome))
+    again = run_study(
+        STUDIES["restarts"].plan("smoke"), root, jobs=1, progress=lambda event: events.append(event.outcome)
+    )
     assert set(events) == {"reused"}
     assert {path.name: path.read_bytes() for path in again.folder.rglob("*.json")} == before
 
@@ -146,7 +148,7 @@ def test_a_second_run_reuses_everything_and_writes_the_same(smoke: tuple[Path, S
 def test_a_diverged_arm_is_a_result(smoke: tuple[Path, StudyOutcome], tmp_path: Path) -> None:
     root = tmp_path / "runs"
     shutil.copytree(smoke[0], root)
-    plan = STUDIES["restarts"]("smoke")
+    plan = STUDIES["restarts"].plan("smoke")
     runs = json.loads((smoke[1].folder / "plan.json").read_text())["runs"]
     for role in ("K/0/segment/3-7", "K/0/predict"):
         folder = root / runs[role] / "results"
@@ -163,6 +165,6 @@ def test_a_diverged_arm_is_a_result(smoke: tuple[Path, StudyOutcome], tmp_path: 
 
 
 def test_a_second_command_on_the_same_study_is_refused(tmp_path: Path) -> None:
-    plan = STUDIES["restarts"]("smoke")
+    plan = STUDIES["restarts"].plan("smoke")
     with only_one(study_folder(plan, tmp_path) / "LOCK"), pytest.raises(StoreError, match="another command"):
         run_study(plan, tmp_path, jobs=1, progress=lambda event: None)

@@ -276,6 +276,33 @@ def test_divergence_is_an_outcome_with_its_step(optimizer: str, tmp_path: Path) 
     assert "diverged" not in result.history[0] or len(result.history) == 1
 
 
+@pytest.mark.parametrize(("at", "kept", "diverged_at"), [(5, ["5it"], 5), (5, [], 5), (12, [], 12), (4, ["1ep"], 4)])
+def test_weights_that_are_not_finite_are_never_kept(at: int, kept: list[str], diverged_at: int, tmp_path: Path) -> None:
+    class Spoiling(torch.optim.SGD):
+        """Its step number `at` gives infinite weights, though every loss so far was finite."""
+
+        taken = 0
+
+        def step(self, closure: Any = None) -> None:
+            super().step(closure)
+            self.taken += 1
+            if self.taken == at:
+                self.param_groups[0]["params"][0].data.fill_(torch.inf)
+
+    result = cl.train(
+        network("mlp"), digits(), lambda parameters: Spoiling(parameters, lr=0.1), epochs=EPOCHS, snapshots=kept,
+        forks=["1ep"], out=tmp_path,
+    )  # fmt: skip
+    assert result.diverged_at == diverged_at
+    assert result.history[-1] == {"step": diverged_at, "epoch": diverged_at / STEPS, "diverged": True}
+    assert len([row for row in result.history if row["step"] == diverged_at]) == 1
+    assert list(result.snapshots) == [0]
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [
+        *(["fork-000004.safetensors"] if at > 4 else []),
+        "step-000000.safetensors",
+    ]
+
+
 def test_what_the_model_draws_follows_from_the_seed_alone() -> None:
     model = network("vgg")
 

@@ -8,8 +8,9 @@ from closerlook.cli.answer import columns, facts
 from closerlook.cli.work import gigaflops, priced
 from closerlook.report.words import duration
 from closerlook.runs.store import Store
+from closerlook.steps.cost import measured_rate
 from closerlook.studies import StudyPlan
-from closerlook.studies.run import measured_rate, price, study_folder
+from closerlook.studies.run import price, study_folder
 
 
 def price_of(plan: StudyPlan, root: Path, jobs: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def table(told: Mapping[str, Any]) -> html.Table:
 def again(folder: Path) -> Path:
     """The report of a study, written again from its stored numbers."""
     plan = files.read_json(folder / "plan.json")
-    study = STUDIES[known("study", plan["study"], STUDIES)](plan["scale"], tuple(plan["seeds"]), plan.get("data"))
+    study = STUDIES[known("study", plan["study"], STUDIES)].plan(plan["scale"], tuple(plan["seeds"]), plan.get("data"))
     if study_folder(study, folder.parent).name != folder.name:
         raise StoreError(
             f"{folder} was made by another version of the study; closerlook study {plan['study']} makes it anew"

@@ -69,7 +69,7 @@ def study(
         os.environ[VARIABLE] = str(data_dir.absolute())  # the workers look there too
     if data is not None and not is_target(data):
         known("built-in data", data, SOURCES)
-    plan = STUDIES[known("study", name, STUDIES)](scale, seeds=seed_list(seeds), data=data)
+    plan = STUDIES[known("study", name, STUDIES)].plan(scale, seeds=seed_list(seeds), data=data)
     if dry_run:
         found = price_of(plan, runs, jobs)
         answer(found, text(found, plan), json)

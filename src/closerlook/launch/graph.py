@@ -10,7 +10,7 @@ from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import Recipe, inputs_of
 from closerlook.runs.store import Store
 from closerlook.steps import run_step
-from closerlook.steps.cost import cost
+from closerlook.steps.cost import counts
 
 Outcome = Literal["reused", "done", "failed"]
 
@@ -39,7 +39,7 @@ class Graph:
         self.needs = {
             run: [need for need in inputs_of(recipe) if need in self.nodes] for run, recipe in self.nodes.items()
         }
-        self.costs = {run: float(cost(recipe).images) for run, recipe in self.nodes.items()}
+        self.costs = {run: float(counts(recipe)[1]) for run, recipe in self.nodes.items()}
         self.urgency = {}
         users: dict[str, list[str]] = {run: [] for run in self.nodes}
         for run, needs in self.needs.items():

@@ -1,8 +1,9 @@
-"""Where a run was made: versions and machine, for the report."""
+"""Where a run is made: versions and machine, for the report, and its one thread."""
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -27,3 +28,14 @@ def environment() -> dict[str, Any]:
 def decides_bits(environment: Mapping[str, Any]) -> dict[str, Any]:
     """The part of an environment on which the last bits of a result depend."""
     return {name: environment.get(name) for name in ("system", "cpu_capability", "threads", "cuda", "packages")}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: more are slower for small batches, and another number of them changes the bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

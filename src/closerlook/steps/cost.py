@@ -1,5 +1,6 @@
 """What a step costs before it runs: images through the network, and floating-point operations."""
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import (
     ConnectRecipe,
     File,
@@ -40,7 +42,7 @@ class Cost:
 
 def cost(recipe: Recipe) -> Cost:
     """The cost of a step, counted on the network's shapes without computing."""
-    steps, images = _counts(recipe)
+    steps, images = counts(recipe)
     return Cost(
         steps,
         images,
@@ -48,7 +50,8 @@ def cost(recipe: Recipe) -> Cost:
     )
 
 
-def _counts(recipe: Recipe) -> tuple[int, int]:
+def counts(recipe: Recipe) -> tuple[int, int]:
+    """Optimizer steps and images of a step: its cost without building the network."""
     data = recipe.data
     if isinstance(recipe, TrainRecipe | ConnectRecipe):
         validation = data.n_validation if isinstance(recipe, TrainRecipe) else 0
@@ -88,3 +91,14 @@ def flops_per_image(model: str, data: str, resolution: int | None) -> float:
     except Exception:  # a network of the user's can raise anything there, and this is only an estimate
         return 0.0
     return float(counter.get_total_flops())
+
+
+def measured_rate() -> float:
+    """FLOPs per second of one core, from matrix products that take about a tenth of a second."""
+    a = torch.rand(1024, 1024)
+    with one_thread():
+        a @ a
+        started = time.perf_counter()
+        for _ in range(4):
+            a @ a
+        return 4 * 2 * 1024**3 / (time.perf_counter() - started)

@@ -1,15 +1,13 @@
 """Steps by kind, and what surrounds every one of them: lock, resume, time, DONE."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from closerlook import files
 from closerlook.errors import PointMissingError
+from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import Recipe
 from closerlook.runs.store import RunFolder
 
@@ -37,7 +35,7 @@ def run_step(path: str) -> str:
     One thread per process: more of them are slower for small batches, and change the bits.
     """
     folder = RunFolder(Path(path))
-    with folder.lock(), _one_thread():
+    with folder.lock(), one_thread():
         if folder.done:
             return folder.id
         recipe: Recipe = folder.recipe()
@@ -51,13 +49,3 @@ def run_step(path: str) -> str:
             folder.note_time(started, time.process_time() - cpu)
         folder.finish()
     return folder.id
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

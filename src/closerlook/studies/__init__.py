@@ -1,10 +1,10 @@
 """The studies: arms, controls, rule, cost, and the analysis from stored numbers to a verdict."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from closerlook.studies.plan import Results, StudyPlan
-from closerlook.studies.restarts.recipe import plan as restarts_plan
+from closerlook.studies.plan import Results, Study, StudyPlan
+from closerlook.studies.restarts import STUDY as RESTARTS
 
-STUDIES: Mapping[str, Callable[..., StudyPlan]] = {"restarts": restarts_plan}
+STUDIES: Mapping[str, Study] = {"restarts": RESTARTS}
 
-__all__ = ["STUDIES", "Results", "StudyPlan"]
+__all__ = ["STUDIES", "Results", "Study", "StudyPlan"]

@@ -1,9 +1,11 @@
-"""A study as data: its recipes by role, and what its report says of how they were chosen."""
+"""What every study gives: a plan (recipes by role), and the way from stored numbers to a verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from closerlook.evidence import Verdict
+from closerlook.report import Figure, Table
 from closerlook.runs.recipe import Recipe
 from closerlook.runs.store import RunFolder, Store
 
@@ -57,3 +59,20 @@ class Results:
     def has(self, role: str) -> bool:
         """Whether the role exists and its run left numbers (no diverged run before it)."""
         return role in self.plan.roles and not (self.folder(role).path / "results" / "missing.json").exists()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study by its functions: `plan` makes the graph, the others read what it left.
+
+    `judge` applies the plan's rule, `table` is what it judged as CSV, `figures` and `tables` fill the report, `notes`
+    stand at its end.
+    """
+
+    plan: Callable[..., StudyPlan]
+    question: str
+    judge: Callable[[Results], Verdict]
+    table: Callable[[Results], str]
+    figures: Callable[[Results], tuple[Figure, ...]]
+    tables: Callable[[Results], tuple[Table, ...]]
+    notes: tuple[str, ...]

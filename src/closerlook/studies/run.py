@@ -1,6 +1,5 @@
 """Run a study: its graph, then verdict, figures and report, in a folder beside its runs."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from closerlook.launch import Event, launch, pool
 from closerlook.runs.environment import environment
 from closerlook.runs.identity import run_id
 from closerlook.runs.store import Store, only_one
-from closerlook.steps.cost import Cost, cost
+from closerlook.steps.cost import cost
+from closerlook.studies import STUDIES
 from closerlook.studies.plan import Results, StudyPlan
-from closerlook.studies.restarts import analysis
 
 
 @dataclass(frozen=True)
@@ -51,29 +50,29 @@ def run_study(plan: StudyPlan, root: Path, jobs: int, progress: Callable[[Event]
 
 def conclude(plan: StudyPlan, root: Path) -> StudyOutcome:
     """Judge the stored numbers and write table, verdict, figures and report."""
-    folder = study_folder(plan, root)
+    folder, study = study_folder(plan, root), STUDIES[plan.name]
     results = Results(plan, Store(root))
-    verdict = analysis.judge(results)
+    verdict = study.judge(results)
     runs = {role: run_id(recipe) for role, recipe in plan.roles.items()}
     told = {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "data": plan.data}
     files.write_json(folder / "plan.json", {**told, "runs": runs})
-    files.write_bytes(folder / "table.csv", analysis.table_csv(results).encode())
+    files.write_bytes(folder / "table.csv", study.table(results).encode())
     files.write_json(folder / "verdict.json", {**verdict.to_dict(), "runs": runs})
-    figures = analysis.figures(results)
+    figures = study.figures(results)
     for figure in figures:
         files.write_bytes(folder / "figures" / f"{figure.id}.svg", figure.svg.encode())
     page = report.Report(
         title=f"{plan.name.capitalize()}: scale {plan.scale}",
-        question=analysis.QUESTION,
+        question=study.question,
         verdict=verdict.to_dict(),
         figures=figures,
-        tables=analysis.tables(results),
+        tables=study.tables(results),
         settings=plan.settings,
         seeds=plan.seeds,
         environment=environment(),
         costs=_costs(results),
         command=plan.command,
-        notes=analysis.NOTES,
+        notes=study.notes,
     )
     return StudyOutcome(verdict, report.write(page, folder / "report.html"), folder)
 
@@ -100,19 +99,3 @@ def price(plan: StudyPlan, root: Path) -> list[dict[str, Any]]:
         for name in ("steps", "images", "flops"):
             row[name] += getattr(found, name)
     return list(rows.values())
-
-
-def measured_rate() -> float:
-    """FLOPs per second of one core, from a matrix product that takes about a tenth of a second."""
-    import torch
-
-    torch.set_num_threads(1)
-    a = torch.rand(1024, 1024)
-    a @ a
-    started = time.perf_counter()
-    for _ in range(4):
-        a @ a
-    return 4 * 2 * 1024**3 / (time.perf_counter() - started)
-
-
-__all__ = ["Cost", "StudyOutcome", "conclude", "measured_rate", "price", "run_study", "study_folder"]

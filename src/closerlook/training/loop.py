@@ -70,7 +70,8 @@ def optimise(
     ``closure(batch, step)`` fills the gradients and returns the loss. The learning rate of every parameter
     group is its own base rate times ``factor(step)``. The global generator (dropout) is seeded per step from
     (seed, step), so that a resumed run draws the same numbers, and is put back at the end. A loss that is not
-    finite ends the run: ``tick.diverged`` is set and ``tick.step`` is the step that could not be taken.
+    finite ends the run: ``tick.diverged`` is set and ``tick.step`` is the step that could not be taken. An observer
+    may end the run in the same way.
     """
     bases = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     with generators_kept(loader):

@@ -25,8 +25,8 @@ from closerlook.weights import FlatViews, Point, WeightSpace
 class TrainResult:
     """A finished training: the last point, one row per epoch, the snapshots by step.
 
-    `diverged_at` is the step whose loss was not finite, or None. `exact_resume` says whether the loader
-    allows a resume inside an epoch.
+    `diverged_at` is the number of steps after which the loss or the weights were not finite, or None. `exact_resume`
+    says whether the loader allows a resume inside an epoch.
     """
 
     point: Point

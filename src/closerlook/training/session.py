@@ -102,7 +102,7 @@ class Session:
         self.journal = Journal(self._file("metrics.jsonl"), tick.step, tick.diverged)
         factor = self.plan.schedule.factor(self.clock)
         # The state comes last: a run that is stopped in an observer shows it the same step again.
-        watchers = [self._record, *observers, self._keep]
+        watchers = [self._look, self._record, *observers, self._keep]
         tick = optimise(self.task.closure, self.task.optimizer, factor, self.loader, tick, watchers, self.plan.seed)
         for step in sorted(self._kept - set(self.snapshots)):
             path = self._file(f"checkpoints/step-{step:06d}.safetensors")
@@ -147,6 +147,14 @@ class Session:
                 "or delete that one"
             )
 
+    def _look(self, tick: Tick) -> None:
+        # The loss of the next step would tell of weights that are not finite; they must not be kept as a point before.
+        if tick.step in self._kept | self._forks and not tick.diverged:
+            weights = self.task.snapshot()
+            tick.diverged = not all(bool(value.isfinite().all()) for value in weights.values())
+            if tick.step in self._kept and not tick.diverged:
+                self.snapshots[tick.step] = weights
+
     def _record(self, tick: Tick) -> None:
         if tick.diverged:
             self.journal.add({"step": tick.step, "epoch": tick.epoch, "diverged": True})
@@ -160,7 +168,6 @@ class Session:
     def _keep(self, tick: Tick) -> None:
         note = {"step": tick.step, "epoch": tick.epoch, "first_epoch": tick.first_epoch}
         if tick.step in self._kept and not tick.diverged:
-            self.snapshots[tick.step] = self.task.snapshot()
             self._write(f"checkpoints/step-{tick.step:06d}.safetensors", self.snapshots[tick.step], note)
         if tick.step in self._forks and not tick.diverged:
             self._write(f"checkpoints/fork-{tick.step:06d}.safetensors", self.task.tensors(), {**note, "fork": True})

@@ -7,10 +7,9 @@ from itertools import combinations
 import numpy as np
 
 from closerlook import evidence
-from closerlook.report import Figure, Table
+from closerlook.report import Table
 from closerlook.studies.plan import Results
 from closerlook.studies.restarts import numbers
-from closerlook.studies.restarts.drawings import drawings
 from closerlook.studies.restarts.numbers import ARMS
 
 QUESTION = (
@@ -41,11 +40,6 @@ def table_csv(results: Results) -> str:
     writer.writeheader()
     writer.writerows(numbers.table(results))
     return text.getvalue()
-
-
-def figures(results: Results) -> tuple[Figure, ...]:
-    """Every figure of the report."""
-    return drawings(results)
 
 
 def tables(results: Results) -> tuple[Table, ...]:
