@@ -78,11 +78,12 @@ def conclude(plan: StudyPlan, root: Path) -> StudyOutcome:
 
 
 def _costs(results: Results) -> tuple[tuple[str, float], ...]:
-    spent: dict[str, float] = {}
-    for run in {run_id(recipe): recipe for recipe in results.plan.recipes}:
-        kind = run.split("-")[0]
-        spent[kind] = spent.get(kind, 0.0) + results.store.folder(run).seconds()[1]
-    return tuple((f"{kind} (CPU)", round(seconds, 1)) for kind, seconds in sorted(spent.items()))
+    spent: dict[str, list[float]] = {}
+    for run, recipe in {run_id(recipe): recipe for recipe in results.plan.recipes}.items():
+        spent.setdefault(recipe.kind, []).append(results.store.folder(run).seconds()[1])
+    return tuple(
+        (f"{kind}: {len(each)} runs, CPU seconds of all", round(sum(each), 1)) for kind, each in sorted(spent.items())
+    )
 
 
 def price(plan: StudyPlan, root: Path) -> list[dict[str, Any]]:
