@@ -28,6 +28,7 @@ OUT = Path(__file__).with_name("results") / "kills.json"
 COMMAND = "closerlook study restarts --scale smoke --jobs 2 --runs {runs}"
 VOLATILE = {"timings.jsonl", "environment.json"}
 SECTION = re.compile(rb'<section id="(?:cost|environment)">.*?</section>', re.DOTALL)
+PATIENCE = 60.0
 WAYS = {"the whole process group": os.killpg, "the first process": os.kill}
 
 
@@ -61,6 +62,7 @@ class Killer:
     killed: Counter[str] = field(default_factory=Counter)
     moments: Counter[str] = field(default_factory=Counter)
     left_behind: int = 0
+    slowest_end: float = 0.0
 
     def start(self, runs: Path) -> "subprocess.Popen[bytes]":
         """The command at work on a folder, in a process group of its own."""
@@ -92,10 +94,23 @@ class Killer:
         process.wait()
         self.killed[whom] += 1
         self.moments[_moment(runs)] += 1
-        self.left_behind += not _ends(process.pid)
+        self._wait_for_the_others(process.pid)
         assert process.stderr is not None
         process.stderr.close()
         return True
+
+    def _wait_for_the_others(self, group: int) -> None:
+        """Workers end by themselves, one that was just starting when it is up; what does not is ended here."""
+        killed = time.monotonic()
+        while time.monotonic() < killed + PATIENCE:
+            try:
+                os.killpg(group, 0)
+            except ProcessLookupError:
+                self.slowest_end = max(self.slowest_end, time.monotonic() - killed)
+                return
+            time.sleep(0.01)
+        self.left_behind += 1
+        os.killpg(group, signal.SIGKILL)
 
 
 def _moment(runs: Path) -> str:
@@ -107,19 +122,6 @@ def _moment(runs: Path) -> str:
     if any((folder / "state.safetensors").exists() for folder in left):
         return "in a step that left a state"
     return "in other steps" if left else "between steps or after the last"
-
-
-def _ends(group: int, seconds: float = 10) -> bool:
-    """Whether every process of a group ends by itself; what does not is ended here."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
-    os.killpg(group, signal.SIGKILL)
-    return False
 
 
 def measure(killer: Killer, kills: int, per_round: int, spread: float, root: Path) -> dict[str, Any]:
@@ -144,7 +146,8 @@ def measure(killer: Killer, kills: int, per_round: int, spread: float, root: Pat
         "killed": dict(killer.killed), "moments": dict(killer.moments), "rounds": rounds,
         "files": len(_files(root / "whole")), "different": different, "left_behind": killer.left_behind,
         "seconds": {"undisturbed": round(undisturbed, 1), "all": round(time.monotonic() - started, 1)},
-        "latest_kill_after": round(killer.longest, 1), "environment": environment(),
+        "latest_kill_after": round(killer.longest, 1), "slowest_end_after": round(killer.slowest_end, 1),
+        "environment": environment(),
     }  # fmt: skip
 
 

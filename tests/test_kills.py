@@ -132,7 +132,7 @@ def half_done(root: Path) -> list[Path]:
 
 
 def wait_for_half_done(root: Path, leader: int) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60  # a busy machine may be slow to reach its first state
     while not half_done(root) and time.monotonic() < until and Path(f"/proc/{leader}").exists():
         time.sleep(0.002)
 
@@ -147,11 +147,12 @@ def test_killed_at_random_moments(zygote: Zygote, kills: ModuleType, tmp_path: P
     zygote.start(whole)
     assert zygote.status() == 0
     killed = resumable = 0
-    for attempt in range(8):
+    for attempt in range(6):
         leader = zygote.start(parts)
         if attempt % 2:
             wait_for_half_done(parts, leader)
-        time.sleep(moments.uniform(0, 0.3))
+        else:
+            time.sleep(moments.uniform(0, 0.3))
         kill(leader)
         if zygote.status() == 0:
             break
@@ -160,7 +161,7 @@ def test_killed_at_random_moments(zygote: Zygote, kills: ModuleType, tmp_path: P
     else:
         zygote.start(parts)
         assert zygote.status() == 0
-    assert killed >= 4
+    assert killed >= 3
     assert resumable >= 2
     assert kills.differences(whole, parts) == []
     runs = Store(parts).runs()

@@ -89,6 +89,13 @@ def test_what_says_when_and_where_is_no_damage(finished: RunFolder) -> None:
     assert finished.damage() == []
 
 
+def test_hidden_files_are_not_recorded(finished: RunFolder) -> None:
+    (finished.path / ".noticed-by-nobody").write_text("an editor's")
+    finished.finish()
+    (finished.path / ".noticed-by-nobody").unlink()
+    assert finished.damage() == []
+
+
 @pytest.mark.parametrize("left", [0, 20])
 def test_a_truncated_done_is_named_with_its_repair(finished: RunFolder, left: int) -> None:
     done = finished.path / "DONE"
