@@ -6,7 +6,7 @@ from pathlib import Path
 import closerlook
 
 ROOMS = [
-    "errors", "files", "evidence", "figures", "weights", "batches", "evaluation", "activations", "agreement",
+    "errors", "files", "evidence", "figures", "weights", "views", "batches", "evaluation", "activations", "agreement",
     "durations", "schedules", "training", "curvature", "landscape", "similarity", "models", "data", "runs",
     "steps", "launch", "report", "studies", "cli",
 ]  # fmt: skip

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import closerlook as cl
 from closerlook.batches import Output, classification
 from closerlook.errors import MismatchError, UsageError
-from closerlook.weights import WeightSpace, borrowed, distance, gram, load_buffers
+from closerlook.views import borrowed, load_buffers
+from closerlook.weights import WeightSpace, distance, gram
 from conftest import Batch, digit_batches, small_net
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from closerlook.batches import BatchFn, Feed, Loader, batches_of, feed_for
-from closerlook.weights import buffers_kept
+from closerlook.views import buffers_kept
 
 Pooling = Literal["pooled", "reference"]
 DIRECTION = {"loss": "lower is better", "accuracy": "higher is better", "error": "lower is better"}

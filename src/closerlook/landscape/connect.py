@@ -18,7 +18,8 @@ from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
 from closerlook.training.loop import Observer
 from closerlook.training.optimizers import OptimizerFactory, build_optimizer
 from closerlook.training.session import Plan, Session
-from closerlook.weights import FlatViews, Point, WeightSpace, borrowed
+from closerlook.views import FlatViews, borrowed
+from closerlook.weights import Point, WeightSpace
 
 _LIKE_THE_PAPER = LinearDecay(begin="0.5dur", end="0.9dur", final=0.01)
 

@@ -13,7 +13,8 @@ from closerlook.batches import BatchFn, Feed, Loader, check_loader, feed_for
 from closerlook.errors import UsageError
 from closerlook.evaluation import batch_norms, estimate_batch_stats, read
 from closerlook.landscape.subspace import Subspace, combine
-from closerlook.weights import FlatViews, Point, WeightSpace, borrowed, load_buffers
+from closerlook.views import FlatViews, borrowed, load_buffers
+from closerlook.weights import Point, WeightSpace
 
 BatchStats = Literal["recompute", "reference", "interpolate", "keep"]
 Splits = Mapping[str, Loader]

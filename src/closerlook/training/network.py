@@ -18,7 +18,8 @@ from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
 from closerlook.training.loop import Observer, seekable
 from closerlook.training.optimizers import OptimizerFactory, build_optimizer, is_elementwise
 from closerlook.training.session import Plan, Session
-from closerlook.weights import FlatViews, Point, WeightSpace
+from closerlook.views import FlatViews
+from closerlook.weights import Point, WeightSpace
 
 
 @dataclass(frozen=True, eq=False)

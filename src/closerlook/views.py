@@ -1,0 +1,129 @@
+"""A model that reads its weights from one flat buffer, and comes back as it was."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from closerlook.errors import MismatchError, UsageError
+from closerlook.weights import WeightSpace, plain_name
+
+
+class FlatViews:
+    """A borrowed model whose parameters are views of one buffer [D], and whose gradients are views of another.
+
+    Writing `.buffer` in place moves every parameter at once. The buffer keeps each parameter's own memory
+    format, so its order is that of memory: `encode` and `decode` translate to and from a point's vector.
+    Never write the buffer between a forward pass and its backward pass: autograd does not notice.
+    """
+
+    def __init__(self, model: nn.Module, space: WeightSpace, gradients: bool = False) -> None:
+        named = {plain_name(name): value for name, value in model.named_parameters()}
+        self._parameters = [named[name] for name in space.names]
+        self._space = space
+        first = self._parameters[0]
+        for name, value in zip(space.names, self._parameters, strict=True):
+            if value.dtype != first.dtype or value.device != first.device:
+                raise UsageError(f"{name} is {value.dtype} on {value.device}, others {first.dtype} on {first.device}")
+        self._own = [(value.data, value.grad, value.requires_grad) for value in self._parameters]
+        self._strides = [_dense_stride(value) for value in self._parameters]
+        self.buffer = torch.empty(space.size, dtype=first.dtype, device=first.device)
+        self.gradient = torch.zeros_like(self.buffer) if gradients else None
+        with torch.no_grad():
+            for value, view in zip(self._parameters, self._views(self.buffer), strict=True):
+                view.copy_(value.data)
+                value.data = view
+        self._grads = [] if self.gradient is None else list(self._views(self.gradient))
+        for value, grad in zip(self._parameters, self._grads, strict=False):
+            value.requires_grad_(True)
+            value.grad = grad
+
+    def _views(self, flat: Tensor) -> Iterator[Tensor]:
+        for (_, shape, span), stride in zip(self._space.slices(), self._strides, strict=True):
+            yield flat.as_strided(shape, stride, flat.storage_offset() + span.start)
+
+    def encode(self, vector: Tensor) -> Tensor:
+        """A point's vector in the order of the buffer (the same memory when the orders agree)."""
+        if vector.dtype != self.buffer.dtype:
+            raise MismatchError(
+                f"the weights are {vector.dtype}, the model is {self.buffer.dtype}: rounding alone can look like a "
+                "barrier; convert one to the other's type"
+            )
+        vector = vector.to(self.buffer.device)
+        if all(view.is_contiguous() for view in self._views(self.buffer)):
+            return vector
+        encoded = torch.empty_like(self.buffer)
+        for (_, shape, span), view in zip(self._space.slices(), self._views(encoded), strict=True):
+            view.copy_(vector[span].view(shape))
+        return encoded
+
+    def decode(self, flat: Tensor) -> Tensor:
+        """A vector in the order of the buffer as a point's vector: a new tensor in logical order."""
+        return torch.cat([view.reshape(-1) for view in self._views(flat)])
+
+    def check_gradients(self) -> None:
+        """Refuse to go on when a gradient was replaced: its training would stop without an error."""
+        for value, grad in zip(self._parameters, self._grads, strict=True):
+            if value.grad is None or value.grad.data_ptr() != grad.data_ptr():
+                raise UsageError(
+                    "a gradient no longer lies in the flat buffer; something called zero_grad(set_to_none=True) or "
+                    "replaced p.grad (DDP: gradient_as_bucket_view=False)"
+                )
+
+    def restore(self) -> None:
+        """Give the model its own tensors back."""
+        for value, (data, grad, requires_grad) in zip(self._parameters, self._own, strict=True):
+            value.data = data
+            value.grad = grad
+            value.requires_grad_(requires_grad)
+
+
+def _dense_stride(value: Tensor) -> tuple[int, ...]:
+    # empty_like keeps the memory format of a dense tensor and gives a dense one for any other.
+    return torch.empty_like(value).stride()
+
+
+@contextmanager
+def borrowed(model: nn.Module, space: WeightSpace, gradients: bool = False) -> Iterator[FlatViews]:
+    """Flat views of a model that comes back as it was: weights, gradients, buffers, modes, also after an error."""
+    modes = [(module, module.training) for module in model.modules()]
+    frozen = [value for value in model.parameters() if value.requires_grad] if gradients else []
+    for value in frozen:
+        value.requires_grad_(False)
+    views = None
+    try:
+        with buffers_kept(model):
+            views = FlatViews(model, space, gradients)
+            yield views
+    finally:
+        if views is not None:
+            views.restore()
+        for value in frozen:
+            value.requires_grad_(True)
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put every buffer back afterwards, its content and the tensor itself, which a model may have replaced."""
+    kept = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, saved in kept:
+                setattr(module, name, buffer.copy_(saved))
+
+
+def load_buffers(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    """Copy buffers into the model's own, by name."""
+    with torch.inference_mode():  # a model may have replaced a buffer while it was read
+        for name, buffer in model.named_buffers():
+            if plain_name(name) in buffers:
+                buffer.copy_(buffers[plain_name(name)])
