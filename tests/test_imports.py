@@ -6,8 +6,8 @@ from pathlib import Path
 import closerlook
 
 ROOMS = [
-    "errors", "files", "evidence", "figures", "weights", "views", "batches", "evaluation", "activations", "agreement",
-    "durations", "schedules", "training", "curvature", "landscape", "similarity", "models", "data", "runs",
+    "errors", "files", "evidence", "figures", "weights", "views", "batches", "layout", "evaluation", "activations",
+    "agreement", "durations", "schedules", "training", "curvature", "landscape", "similarity", "models", "data", "runs",
     "steps", "launch", "report", "studies", "cli",
 ]  # fmt: skip
 ROOT = Path(closerlook.__file__).parent

@@ -11,14 +11,22 @@ from closerlook.weights import WeightSpace, plain_name
 
 
 class FlatViews:
-    """A borrowed model whose parameters are views of one buffer [D], and whose gradients are views of another.
+    """A model whose parameters are views of one buffer [D], and whose gradients are views of another.
 
-    Writing `.buffer` in place moves every parameter at once. The buffer keeps each parameter's own memory
-    format, so its order is that of memory: `encode` and `decode` translate to and from a point's vector.
-    Never write the buffer between a forward pass and its backward pass: autograd does not notice.
+    Writing `.buffer` in place moves every parameter at once. Its order is that of memory: `encode` and `decode`
+    translate to and from a point's vector. `memory_format` decides the strides of weights with 4 and 5 axes, as
+    `in_format` does. Never write the buffer between a forward pass and its backward pass: autograd does not notice.
+
+    The model's own tensors are given up; `borrowed` keeps them and puts them back.
     """
 
-    def __init__(self, model: nn.Module, space: WeightSpace, gradients: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        space: WeightSpace,
+        gradients: bool = False,
+        memory_format: torch.memory_format = torch.preserve_format,
+    ) -> None:
         named = {plain_name(name): value for name, value in model.named_parameters()}
         self._parameters = [named[name] for name in space.names]
         self._space = space
@@ -26,8 +34,7 @@ class FlatViews:
         for name, value in zip(space.names, self._parameters, strict=True):
             if value.dtype != first.dtype or value.device != first.device:
                 raise UsageError(f"{name} is {value.dtype} on {value.device}, others {first.dtype} on {first.device}")
-        self._own = [(value.data, value.grad, value.requires_grad) for value in self._parameters]
-        self._strides = [_dense_stride(value) for value in self._parameters]
+        self._strides = [_stride(value, memory_format) for value in self._parameters]
         self.buffer = torch.empty(space.size, dtype=first.dtype, device=first.device)
         self.gradient = torch.zeros_like(self.buffer) if gradients else None
         with torch.no_grad():
@@ -71,36 +78,57 @@ class FlatViews:
                     "replaced p.grad (DDP: gradient_as_bucket_view=False)"
                 )
 
-    def restore(self) -> None:
-        """Give the model its own tensors back."""
-        for value, (data, grad, requires_grad) in zip(self._parameters, self._own, strict=True):
+
+def in_format(value: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """A tensor in a memory format: `channels_last` for 4 axes, its 3-D form for 5; others stay as they are.
+
+    Examples
+    --------
+    >>> in_format(torch.zeros(2, 3, 4, 5), torch.channels_last).stride()
+    (60, 1, 15, 3)
+    """
+    return torch.empty_like(value, memory_format=_format_of(value, memory_format)).copy_(value)
+
+
+def _stride(value: Tensor, memory_format: torch.memory_format) -> tuple[int, ...]:
+    # empty_like keeps the memory format of a dense tensor and gives a dense one for any other.
+    return torch.empty_like(value, memory_format=_format_of(value, memory_format)).stride()
+
+
+def _format_of(value: Tensor, memory_format: torch.memory_format) -> torch.memory_format:
+    if value.ndim not in (4, 5):
+        return torch.preserve_format
+    return torch.channels_last_3d if memory_format == torch.channels_last and value.ndim == 5 else memory_format
+
+
+@contextmanager
+def borrowed(
+    model: nn.Module,
+    space: WeightSpace,
+    gradients: bool = False,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Iterator[FlatViews]:
+    """Flat views of a model that comes back as it was: weights, gradients, buffers, modes, also after an error."""
+    own = [(value, value.data, value.grad, value.requires_grad) for value in model.parameters()]
+    try:
+        with buffers_kept(model), modes_kept(model):
+            for value in model.parameters() if gradients else ():
+                value.requires_grad_(False)
+            yield FlatViews(model, space, gradients, memory_format)
+    finally:
+        for value, data, grad, requires_grad in own:
             value.data = data
             value.grad = grad
             value.requires_grad_(requires_grad)
 
 
-def _dense_stride(value: Tensor) -> tuple[int, ...]:
-    # empty_like keeps the memory format of a dense tensor and gives a dense one for any other.
-    return torch.empty_like(value).stride()
-
-
 @contextmanager
-def borrowed(model: nn.Module, space: WeightSpace, gradients: bool = False) -> Iterator[FlatViews]:
-    """Flat views of a model that comes back as it was: weights, gradients, buffers, modes, also after an error."""
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Put every module's training flag back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    frozen = [value for value in model.parameters() if value.requires_grad] if gradients else []
-    for value in frozen:
-        value.requires_grad_(False)
-    views = None
     try:
-        with buffers_kept(model):
-            views = FlatViews(model, space, gradients)
-            yield views
+        yield
     finally:
-        if views is not None:
-            views.restore()
-        for value in frozen:
-            value.requires_grad_(True)
         for module, mode in modes:
             module.training = mode
 
