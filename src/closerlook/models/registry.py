@@ -12,6 +12,8 @@ from torch import nn
 from closerlook.errors import UsageError
 from closerlook.models.initial import seeded
 from closerlook.models.mlp import mlp
+from closerlook.models.resnet import preresnet110, resnet, resnet18
+from closerlook.models.shallow import shallow_cnn
 from closerlook.models.target import is_target, load_target
 from closerlook.models.vgg import BLOCKS, vgg
 
@@ -38,6 +40,13 @@ def _vgg(depth: int, batch_norm: bool) -> Entry:
 MODELS: dict[str, Entry] = {
     **{f"vgg{depth}": _vgg(depth, batch_norm=False) for depth in BLOCKS},
     **{f"vgg{depth}_bn": _vgg(depth, batch_norm=True) for depth in BLOCKS},
+    **{
+        f"resnet{depth}": Entry(resnet, {"depth": depth}, f"CIFAR ResNet-{depth}, parameter-free shortcuts")
+        for depth in (8, 20, 56, 110)
+    },
+    "resnet18": Entry(resnet18, {}, "ResNet-18 with a 3x3 stem, for small images"),
+    "preresnet110": Entry(preresnet110, {}, "pre-activated ResNet-110 of bottlenecks, as in mode connectivity"),
+    "shallow_cnn": Entry(shallow_cnn, {}, "two convolutions and three linear layers: the paper's student"),
     "mlp": Entry(mlp, {}, "fully connected network", {"in_features": 784}),
 }
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from closerlook.errors import UsageError
+from closerlook.models.convnet import ConvNet, check_positive, scaled
 from closerlook.models.initial import Init, initialise, seeded
 
 BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -32,27 +33,11 @@ class Conv3x3(nn.Conv2d):
         return functional.linear(maps.flatten(1), self.weight[:, :, 1, 1], self.bias)[:, :, None, None]
 
 
-class VGG(nn.Module):
-    """Convolutions `features`, flattened, then the fully connected `head`: images [n, c, s, s] to logits [n, classes].
+class VGG(ConvNet):
+    """Convolutions ``features.conv1``, ``features.norm1``, ``features.pool1``, ..., then ``head.fc1``, ...
 
-    Layers have names that say what they are: ``features.conv1``, ``features.norm1``, ``features.pool1``,
-    ``head.fc1``. `image_size` is s, the only size that the head fits. Build it with :func:`vgg`.
+    `image_size` is the only size of square images that the head fits. Build it with :func:`vgg`.
     """
-
-    def __init__(self, features: nn.Sequential, head: nn.Sequential, image_size: int):
-        super().__init__()
-        self.features = features
-        self.head = head
-        self.image_size = image_size
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [n, classes] of images [n, c, s, s]."""
-        if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
-            raise UsageError(
-                f"this VGG was built for {self.image_size}x{self.image_size} images and got {tuple(images.shape)}; "
-                "build it with image_size= the size of your images"
-            )
-        return self.head(torch.flatten(self.features(images), 1))
 
 
 def vgg(
@@ -106,10 +91,7 @@ def vgg(
         raise UsageError(f"there is no VGG-{depth}; choose a depth of {', '.join(map(str, BLOCKS))}")
     if head not in ("paper", "linear"):
         raise UsageError(f"unknown head {head!r}; choose paper or linear")
-    if width <= 0 or min(image_size, in_channels, classes) < 1:
-        raise UsageError(
-            f"width {width}, image_size {image_size}, in_channels {in_channels} and classes {classes} must be positive"
-        )
+    check_positive(width=width, image_size=image_size, in_channels=in_channels, classes=classes)
 
     def make() -> VGG:
         features, flat = _features(BLOCKS[depth], batch_norm, width, in_channels, image_size)
@@ -118,11 +100,6 @@ def vgg(
         return network
 
     return seeded(make, seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def scaled(units: int, width: float) -> int:
-    """`units` times `width`, rounded, at least 1."""
-    return max(1, round(units * width))
 
 
 def _features(
