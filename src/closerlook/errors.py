@@ -17,6 +17,10 @@ class LoaderError(UsageError):
     """A loader breaks the batch contract (one-shot, empty, wrong shape)."""
 
 
+class LayerError(UsageError):
+    """A pattern matches no layer, or a layer's output cannot be compared."""
+
+
 class DataMissingError(UsageError):
     """A data set is on none of the places that were searched."""
 
@@ -27,6 +31,14 @@ class PointMissingError(UsageError):
 
 class StoreError(CloserlookError):
     """A run folder is unreadable, truncated, locked or of another recipe."""
+
+
+class StateError(StoreError):
+    """A training cannot go on from its stored state; without the state it starts from its beginning."""
+
+
+class DiskFullError(StoreError):
+    """There is no room for what has to be written; what was finished is kept."""
 
 
 class StepFailedError(CloserlookError):
