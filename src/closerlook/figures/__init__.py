@@ -2,6 +2,8 @@
 
 from closerlook.figures.dots import gains
 from closerlook.figures.epochs import accuracy, learning_rate, norms
+from closerlook.figures.heat_maps import heat_map
+from closerlook.figures.layers import layer_profile
 from closerlook.figures.matrices import matrix
 from closerlook.figures.parts import forest
 from closerlook.figures.paths import path, segments
@@ -10,6 +12,6 @@ from closerlook.figures.style import panels
 from closerlook.figures.svg import to_svg
 
 __all__ = [
-    "accuracy", "forest", "gains", "learning_rate", "matrix", "norms", "panels", "path", "segments", "surface",
-    "to_svg",
+    "accuracy", "forest", "gains", "heat_map", "layer_profile", "learning_rate", "matrix", "norms", "panels", "path",
+    "segments", "surface", "to_svg",
 ]  # fmt: skip
