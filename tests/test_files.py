@@ -1,5 +1,7 @@
 """Files are either old or new, equal content has equal bytes, and what is damaged is named with its repair."""
 
+import errno
+import io
 import json
 import os
 from collections.abc import Callable
@@ -8,27 +10,100 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from closerlook import files
-from closerlook.errors import StoreError, UsageError
+from closerlook.errors import DiskFullError, StoreError, UsageError
 
 
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def failing(patch: pytest.MonkeyPatch, moment: str, number: int) -> None:
+    """Let the disk fail with an error number at one moment of writing."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    class Half(io.FileIO):
+        def write(self, data: Any) -> int:
+            super().write(bytes(data)[: len(data) // 2])
+            fail()
+            return 0
+
+    def open_half(path: Path, mode: str) -> io.BufferedWriter:
+        return io.BufferedWriter(Half(path, mode.replace("b", "")))
+
+    places: dict[str, tuple[Any, str, Any]] = {
+        "mkdir": (Path, "mkdir", fail), "open": (Path, "open", fail), "write": (Path, "open", open_half),
+        "fsync": (os, "fsync", fail), "replace": (Path, "replace", fail),
+    }  # fmt: skip
+    patch.setattr(*places[moment])
+
+
+MOMENTS = ["mkdir", "open", "write", "fsync", "replace"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOSPC, DiskFullError, r"the disk of .* is full: result\.json needs 14 bytes, [\d,]+ are free"),
+        (errno.EDQUOT, DiskFullError, r"the quota on the disk of .* is used up: result\.json needs 14 bytes"),
+        (errno.EIO, OSError, r"Input/output error: .*result\.json"),
+    ],
+)
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, number: int, kind: type[Exception], said: str
 ) -> None:
     path = tmp_path / "result.json"
     files.write_json(path, {"old": 1})
-
-    def fail(*_: Any) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[moment], fail)
-    with pytest.raises(OSError, match="disk full"):
-        files.write_json(path, {"new": 2})
+    with monkeypatch.context() as patched:
+        failing(patched, moment, number)
+        with pytest.raises(kind, match=said):
+            files.write_json(path, {"new": 2})
     assert files.read_json(path) == {"old": 1}
     assert [item.name for item in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("moment", ["open", "write"])
+def test_a_line_that_finds_no_room_is_a_typed_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    path = tmp_path / "rows"
+    files.append_line(path, "one")
+    with monkeypatch.context() as patched:
+        failing(patched, moment, errno.ENOSPC)
+        with pytest.raises(DiskFullError, match="rows needs 4 bytes"):
+            files.append_line(path, "two")
+    with monkeypatch.context() as patched:
+        failing(patched, "fsync", errno.ENOSPC)
+        with pytest.raises(DiskFullError, match=r"is full: [\d,]+ are free"):
+            files.sync(path)
+    assert path.read_bytes().startswith(b"one\n")
+    files.sync(path)
+
+
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    (tmp_path / "results").write_text("no folder")
+    for path, culprit in (("a.json", "a.json"), ("results/b.json", "results"), ("results/deep/b.json", "results")):
+        said = rf"{tmp_path / culprit} is in the way of {tmp_path / path}: .*move it away"
+        with pytest.raises(StoreError, match=said):
+            files.write_json(tmp_path / path, {})
+    assert sorted(item.name for item in tmp_path.rglob("*")) == ["a.json", "results"]
+
+
+def test_what_cannot_be_used_is_set_aside(tmp_path: Path) -> None:
+    state, aside = tmp_path / "state", tmp_path / ".state.unreadable"
+    for content in ("first", "second"):
+        state.write_text(content)
+        assert files.set_aside(state) == aside
+        assert aside.read_text() == content
+    aside.unlink()
+    for name in ("a", "b"):
+        (state / name).mkdir(parents=True)
+        files.set_aside(state)
+        assert [item.name for item in aside.iterdir()] == [name]
+    assert not state.exists()
 
 
 def test_the_new_file_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,13 +190,50 @@ def test_a_truncated_or_missing_file_is_named_with_its_repair(
 ) -> None:
     write, value = WRITERS[kind]
     path = tmp_path / f"result.{kind}"
-    with pytest.raises(StoreError, match=rf"result\.{kind}.*again"):
+    with pytest.raises(StoreError, match=rf"result\.{kind}.*closerlook runs verify"):
         read(path)
     write(path, value)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(left * len(whole)) if isinstance(left, float) else left])
-    with pytest.raises(StoreError, match=rf"result\.{kind}.*delete it and .*again"):
+    with pytest.raises(StoreError, match=rf"result\.{kind}.*closerlook runs verify names the repair"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.tensor(2.5), torch.zeros(0, 3), torch.ones(2, dtype=torch.bool), torch.ones(3, dtype=torch.bfloat16),
+     torch.ones(2, dtype=torch.complex64), torch.arange(6.0).reshape(2, 3).T],
+    ids=str,
+)  # fmt: skip
+def test_every_kind_of_tensor_comes_back_checked(tmp_path: Path, tensor: torch.Tensor) -> None:
+    files.write_tensors(tmp_path / "a", {"x": tensor})
+    tensors, note = files.read_tensors(tmp_path / "a")
+    assert torch.equal(tensors["x"], tensor)
+    assert note == {}
+    assert tensors["x"].dtype == tensor.dtype
+
+
+def test_one_changed_bit_of_our_tensors_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    files.write_tensors(path, {"a": torch.arange(4.0), "b": torch.arange(2)}, {"step": 1})
+    whole = path.read_bytes()
+    for place in range(len(whole) - 8 * 4, len(whole), 5):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(StoreError, match=r"state\.safetensors holds other numbers than were written"):
+            files.read_tensors(path)
+    path.write_bytes(whole.replace(b'"F32"', b'"I32"'))
+    with pytest.raises(StoreError, match="other numbers"):
+        files.read_tensors(path)
+
+
+def test_tensors_of_other_tools_are_read_as_they_are(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"x": torch.ones(2)}, tmp_path / "a", {"format": "pt"})
+    assert files.read_tensors(tmp_path / "a")[1] == {}
+    safetensors.torch.save_file({"x": torch.ones(2)}, tmp_path / "a", {"note": "written by hand"})
+    with pytest.raises(StoreError, match="cannot be read as safetensors"):
+        files.read_tensors(tmp_path / "a")
 
 
 def test_text_in_another_encoding_is_no_crash(tmp_path: Path) -> None:

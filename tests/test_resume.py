@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 import closerlook as cl
 from closerlook import files
 from closerlook.data import CropFlip, TensorBatches
-from closerlook.errors import MismatchError, UsageError
+from closerlook.errors import MismatchError, StateError, UsageError
 from closerlook.schedules import Constant, Cosine, Warmup
 from closerlook.training import TrainResult, checkpoint
 from closerlook.training.checkpoint import Journal, StateFile
@@ -444,11 +444,54 @@ def test_the_rows_before_a_state_are_on_the_disk_with_it(tmp_path: Path, monkeyp
     assert calls == ["rows", "state"] * (TOTAL + 1)
 
 
-def test_a_damaged_state_is_named_with_its_repair(tmp_path: Path) -> None:
-    train(tmp_path)
-    state = tmp_path / "state.safetensors"
-    state.write_bytes(state.read_bytes()[:-9])
-    with pytest.raises(cl.CloserlookError, match=r"state\.safetensors.*delete it"):
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 2
+    path.write_bytes(content)
+
+
+def other_row(path: Path) -> None:
+    path.write_text(path.read_text().replace('"loss": ', '"loss": 1', 1))
+
+
+def no_row(path: Path) -> None:
+    path.write_text("[3]\n" + path.read_text())
+
+
+STATE, ROWS, POINT = "state.safetensors", "metrics.jsonl", "checkpoints/step-000003.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (STATE, cut), (STATE, flip), (STATE, empty), (ROWS, Path.unlink), (ROWS, cut), (ROWS, other_row),
+        (ROWS, no_row), (POINT, Path.unlink), (POINT, cut), (POINT, flip),
+    ],
+)  # fmt: skip
+def test_damage_before_a_state_is_named_with_its_repair(
+    name: str, damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: Callable[[str], dict[str, bytes]],
+) -> None:  # fmt: skip
+    with monkeypatch.context() as patched, suppress(StoppedError):
+        patched.setattr(StateFile, "due", lambda self: True)
+        train(tmp_path, observers=[stop_at(9)])
+    damage(tmp_path / name)
+    with pytest.raises(StateError, match=r"state\.safetensors.*; delete it, and the same call starts from the beg"):
         train(tmp_path)
-    state.unlink()
+    (tmp_path / STATE).unlink()
     train(tmp_path)
+    assert contents(tmp_path) == uninterrupted("sgd")
+
+
+def test_a_state_of_another_kind_is_no_crash(tmp_path: Path) -> None:
+    files.write_tensors(tmp_path / STATE, {"weight": torch.ones(2)}, {"call": {}})
+    with pytest.raises(StateError, match="another version of closerlook"):
+        train(tmp_path)

@@ -1,11 +1,14 @@
 """Files that are either old or new, never half: atomic writes, checksums, loading that cannot run code."""
 
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +18,94 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from closerlook.errors import StoreError, UsageError
+from closerlook.errors import DiskFullError, StoreError, UsageError
+
+_REPAIR = "if it belongs to a run, closerlook runs verify names the repair"
+_CHECKSUM = "sha256"
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Replace `path` by `data` in one step: temporary file, fsync, rename, fsync of the folder."""
+    """Replace `path` by `data` in one step: temporary file, fsync, rename, fsync of the folder.
+
+    Raises
+    ------
+    DiskFullError
+        There is no room for it; the old file is still there, and nothing else.
+    StoreError
+        A folder stands where a file belongs, or a file where a folder does.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _disk_errors(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+def append_line(path: str | Path, text: str) -> None:
+    """Add a line to a file, which `sync` brings to the disk; a kill or a full disk can leave half of it."""
+    path, data = Path(path), f"{text}\n".encode()
+    with _disk_errors(path, len(data)), path.open("ab") as file:
+        file.write(data)
+
+
+def sync(path: str | Path) -> None:
+    """Wait until what was appended to a file is on the disk."""
+    with _disk_errors(Path(path)):
+        _sync(Path(path))
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        os.fsync(number)
     finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+        os.close(number)
+
+
+@contextmanager
+def _disk_errors(path: Path, size: int = 0) -> Iterator[None]:
+    """Errors of writing by what is to be done about them; any other gets the name of the file."""
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(_no_room(path, size, error.errno)) from error
+        if error.errno in _IN_THE_WAY:
+            culprit = next(place for place in (path, *path.parents) if place.exists())
+            raise StoreError(
+                f"{culprit} is in the way of {path}: a folder where a file belongs, or a file where a folder does; "
+                "move it away and start the same command again"
+            ) from error
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
+
+
+def _no_room(path: Path, size: int, number: int) -> str:
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    full = "the disk of {} is full" if number == errno.ENOSPC else "the quota on the disk of {} is used up"
+    needed = f"{path.name} needs {size:,} bytes, " if size else ""
+    free = shutil.disk_usage(folder).free
+    return (
+        f"{full.format(folder)}: {needed}{free:,} are free; make room and start the same command again, which goes on "
+        "from what is finished"
+    )
+
+
+def set_aside(path: str | Path) -> Path:
+    """Rename what cannot be used to a hidden name beside it; returns that name."""
+    aside = Path(path).with_name(f".{Path(path).name}.unreadable")
+    shutil.rmtree(aside, ignore_errors=True)  # a folder would not be replaced, an earlier file is
+    return Path(path).replace(aside)
 
 
 def remove_temporaries(folder: str | Path) -> None:
@@ -58,13 +128,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; a missing or truncated one is named with its repair."""
-    path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(f"there is no {path}; run the step again") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is not readable JSON ({error}); delete it and run the step again") from error
+        raise StoreError(f"there is no {path}; {_REPAIR}") from None
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number without end
+        raise StoreError(f"{path} is not readable JSON ({error}); {_REPAIR}") from error
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -81,32 +150,47 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path} is not a readable npz ({error}); delete it and run the step again") from error
+        raise StoreError(f"{path} is not a readable npz ({error}); {_REPAIR}") from error
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any] | None = None) -> None:
     """Write named tensors as safetensors, atomically, in logical (contiguous) order.
 
-    `note` is stored as JSON under one metadata key: the format keeps several keys in no fixed order, so
-    that equal content would give unequal bytes.
+    `note` is stored as JSON under one metadata key, with a checksum of the tensors in it: the format keeps several keys
+    in no fixed order, so that equal content would give unequal bytes.
     """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = None if note is None else {"note": json.dumps(note, sort_keys=True)}
+    metadata = {"note": json.dumps({**(note or {}), _CHECKSUM: _checksum(plain)}, sort_keys=True)}
     write_bytes(path, safetensors.torch.save(plain, metadata))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a safetensors file: its tensors and its note."""
+    """Read a safetensors file: its tensors and its note; what `write_tensors` wrote is checked to the last bit.
+
+    Raises
+    ------
+    StoreError
+        It is missing, truncated, changed, or no safetensors at all.
+    """
     path = Path(path)
     try:
         with safetensors.safe_open(path, framework="pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            note = json.loads((stored.metadata() or {}).get("note", "{}"))
-    except (safetensors.SafetensorError, OSError) as error:
-        raise StoreError(
-            f"{path} cannot be read as safetensors: {error}; if it belongs to a run, delete it and start that run again"
-        ) from error
+            note = dict(json.loads((stored.metadata() or {}).get("note", "{}")))
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read as safetensors: {error}; {_REPAIR}") from error
+    checksum = note.pop(_CHECKSUM, None)  # other tools leave none
+    if checksum is not None and checksum != _checksum(tensors):
+        raise StoreError(f"{path} holds other numbers than were written: its checksum does not fit; {_REPAIR}")
     return tensors, note
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:

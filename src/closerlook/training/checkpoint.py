@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from closerlook import files
-from closerlook.errors import MismatchError
+from closerlook.errors import MismatchError, StateError, StoreError
 
 INTERVAL = float(os.environ.get("CLOSERLOOK_CHECKPOINT_SECONDS", "20"))
 
@@ -27,32 +27,39 @@ class Journal:
             # The row of a divergence carries the number of the last step taken: it may come after the state's.
             rows = [row for row in _complete_rows(path) if diverged or "diverged" not in row]
             self.rows = [row for row in rows if row["step"] <= upto]
-            files.write_bytes(path, "".join(map(_line, self.rows)).encode())
+            files.write_bytes(path, "".join(f"{_line(row)}\n" for row in self.rows).encode())
+
+    @property
+    def digest(self) -> str:
+        """Hash of the rows: a state goes on only with the rows that were there when it was written."""
+        return files.digest("".join(map(_line, self.rows)))
 
     def add(self, row: dict[str, Any]) -> None:
         """Append one row; it carries its step."""
         self.rows.append(row)
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(_line(row))
+            files.append_line(self._path, _line(row))
 
     def sync(self) -> None:
         """Wait until the rows are on the disk: a state must not outlive the rows before it."""
         if self._path is not None:
-            with self._path.open("a") as file:
-                os.fsync(file.fileno())
+            files.sync(self._path)
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, sort_keys=True) + "\n"
+    return json.dumps(row, sort_keys=True)
 
 
 def _complete_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    # A kill can leave half a line at the end; it is written again.
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    """The rows up to the first that is none: a kill can leave half a line at the end, which is written again."""
+    rows = list[dict[str, Any]]()
+    for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else ():
+        try:
+            row = json.loads(line)
+            rows.append({**row, "step": int(row["step"])})
+        except (ValueError, TypeError, KeyError, RecursionError):
+            break  # damaged from outside: the digest in the state tells
+    return rows
 
 
 class StateFile:
@@ -74,10 +81,23 @@ class StateFile:
             self._last = time.monotonic()
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last state, or None at the start."""
+        """The last state, or None at the start.
+
+        Raises
+        ------
+        StateError
+            It is damaged.
+        """
         if self.path is None or not self.path.exists():
             return None
-        return files.read_tensors(self.path)
+        try:
+            return files.read_tensors(self.path)
+        except StoreError as error:
+            raise self.unusable(str(error)) from error
+
+    def unusable(self, reason: str) -> StateError:
+        """The error of a state from which the run cannot go on."""
+        return StateError(f"{self.path}: {reason}; delete it, and the same call starts from the beginning")
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from closerlook import files
 from closerlook.batches import Loader, check_loader
 from closerlook.durations import Clock, Duration, to_steps
-from closerlook.errors import LoaderError, UsageError
+from closerlook.errors import LoaderError, StoreError, UsageError
 from closerlook.schedules import Schedule
 from closerlook.training.checkpoint import Journal, StateFile
 from closerlook.training.loop import Observer, Tick, optimise, seekable
@@ -80,6 +80,7 @@ class Session:
         self._forks = {to_steps(time, self.clock) for time in self.plan.forks}
         self._check_times()
         self._state = StateFile(self._file("state.safetensors"))
+        self._written = set[str]()
 
     def _check_times(self) -> None:
         late = [step for step in (*self._kept, *self._forks) if step > self.clock.total_steps]
@@ -99,7 +100,6 @@ class Session:
     def run(self, observers: Sequence[Observer] = ()) -> Tick:
         """Train to the end; returns the last tick."""
         tick = self._begin()
-        self.journal = Journal(self._file("metrics.jsonl"), tick.step, tick.diverged)
         factor = self.plan.schedule.factor(self.clock)
         # The state comes last: a run that is stopped in an observer shows it the same step again.
         watchers = [self._look, self._record, *observers, self._keep]
@@ -118,11 +118,18 @@ class Session:
         self._loss_sum, self._losses = 0.0, 0
         if saved is not None:
             tensors, note = saved
+            if "written" not in note:
+                raise self._state.unusable("it was written by another version of closerlook")
             self._check(note["call"])
             tick.step, tick.first_epoch, tick.diverged = note["step"], note["first_epoch"], note["diverged"]
             self._loss_sum, self._losses = note["loss_sum"], note["losses"]
+            self.journal = Journal(self._file("metrics.jsonl"), tick.step, tick.diverged)
+            self._written = set(note["written"])
+            self._check_what_was_before(note["journal"])
             self.task.load(tensors)
-        elif self.start is not None:
+            return tick
+        self.journal = Journal(self._file("metrics.jsonl"), tick.step)
+        if self.start is not None:
             tensors, note = files.read_tensors(self.start)
             if "fork" not in note:
                 raise UsageError(
@@ -131,6 +138,16 @@ class Session:
             tick.first_epoch = round(note["epoch"])
             self.task.load(tensors)
         return tick
+
+    def _check_what_was_before(self, journal: str) -> None:
+        # What is on the disk from before the state is not made again: it must be what it was.
+        if self.journal.digest != journal:
+            raise self._state.unusable("rows of metrics.jsonl from before it are lost or changed")
+        for name in self._written:
+            try:
+                files.read_tensors(self._file(name) or name)
+            except StoreError as error:
+                raise self._state.unusable(str(error)) from error
 
     def _call(self) -> dict[str, Any]:
         steps, plan = self.clock.steps_per_epoch, self.plan
@@ -175,14 +192,17 @@ class Session:
         may_stop = tick.ends_epoch or seekable(self.loader)
         if tick.diverged or tick.step == tick.total or (may_stop and self._state.due()):
             losses = {"loss_sum": self._loss_sum, "losses": self._losses}
+            before = {"journal": self.journal.digest, "written": sorted(self._written)}
             self.journal.sync()
-            self._state.write(self.task.tensors(), {**note, **losses, "diverged": tick.diverged, "call": self._call()})
+            told = {**note, **losses, **before, "diverged": tick.diverged, "call": self._call()}
+            self._state.write(self.task.tensors(), told)
 
     def _write(self, name: str, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         # Every step is passed once, but for those after a kill: their files are made again, with the same bytes.
         path = self._file(name)
         if path is not None:
             files.write_tensors(path, tensors, note)
+            self._written.add(name)
 
     def _file(self, name: str) -> Path | None:
         return None if self.out is None else self.out / name
