@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import closerlook as cl
-from closerlook.activations import Activations, Handling, Reader, activations, reading
+from closerlook.activations import Activations, Handling, Reader, activations, layers, reading, units_of
 from closerlook.errors import LayerError, LoaderError, UsageError
 from conftest import digit_batches, small_net
 
@@ -231,7 +231,7 @@ class Failing(nn.Module):
         self.norm.running_mean += 1
         if self.calls == 3:
             raise RuntimeError("third call")
-        return self.norm(x) + torch.rand(1)
+        return self.norm(x) + 0 * torch.rand(1)
 
 
 def test_the_model_comes_back_as_it_was_after_an_exception() -> None:
@@ -247,6 +247,33 @@ def test_the_model_comes_back_as_it_was_after_an_exception() -> None:
     assert list(model.norm._forward_hooks) == [own.id]
     assert not model._forward_hooks
     assert torch.equal(state, torch.get_rng_state())
+
+
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.after = nn.Linear(6, 5), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(nn.functional.dropout(self.fc(x)))  # training=True is the function's default
+
+
+def test_noise_in_eval_mode_is_refused_where_it_begins() -> None:
+    with pytest.raises(LayerError, match="layer after gives other values for the same batch in eval mode"):
+        activations(Noisy(), BATCHES)
+    assert list(activations(Noisy(), BATCHES, ["fc"]).rows) == ["fc"]
+
+
+def test_layers_are_listed_with_what_their_units_would_be() -> None:
+    listed = {layer.name: layer for layer in layers(small_net(), digit_batches(8))}
+    conv = listed["conv2"]
+    assert (conv.kind, conv.shape, conv.parameters) == ("Conv2d", (8, 8, 4, 4), 8 * 6 * 9 + 8)
+    assert units_of(conv) == {"mean": 8, "positions": (8, 16), "flatten": 128, "spectral": (8, 12)}
+    assert units_of(listed["head"]) == {"as it is": 10}
+    assert listed["(model)"].parameters == sum(value.numel() for value in small_net().parameters())
+    sequence = {layer.name: layer for layer in layers(Sequences(), [torch.randn(5, 7, 3)])}
+    assert units_of(sequence["lstm"]) == {"mean": 4, "positions": (4, 7), "first": 4, "flatten": 28}
+    assert units_of(sequence["turned"]) == {}
 
 
 def test_layers_are_read_in_eval_mode_without_gradients() -> None:
@@ -301,12 +328,14 @@ def test_batches_of_another_shape_are_refused_where_it_matters() -> None:
 
 def test_stored_activations_are_reused_only_for_the_same_content(tmp_path, monkeypatch) -> None:
     model, read = net(), []
-    monkeypatch.setattr(Reader, "rows", lambda self, batch, rows=Reader.rows: read.append(1) or rows(self, batch))
+    monkeypatch.setattr(Reader, "rows", lambda self, batch, rows=Reader.rows: read.append(batch) or rows(self, batch))
     settings = {"layers": ["fc*"], "cache": tmp_path}
     first = activations(model, BATCHES, **settings)
-    assert len(read) == 1 + len(BATCHES)
+    seen = {id(batch) for batch in read}
+    assert seen == {id(batch) for batch in BATCHES}
+    read.clear()
     again = activations(model, BATCHES, **settings)
-    assert len(read) == 2 + len(BATCHES)  # only the first batch, which is part of the key
+    assert {id(batch) for batch in read} == {id(BATCHES[0])}  # what it gives is part of the name
     assert again.layers == first.layers
     assert (again.handling, again.n, again.data) == (first.handling, 12, first.data)
     assert all(torch.equal(again.rows[name], first.rows[name]) for name in first.rows)

@@ -44,9 +44,20 @@ class Reader:
         Raises
         ------
         LayerError
-            A pattern matches no layer, or one whose output cannot be compared.
+            A pattern matches no layer, or one whose output cannot be compared; or the same batch gives other outputs
+            the second time.
         """
         self.layers = choose(self.every(batch), self.patterns)
+        first, second = self.rows(batch), self.rows(batch)
+        for name, rows in first.items():
+            # Kernels of an accelerator may sum in another order from call to call.
+            slack = 0.0 if rows.device.type == "cpu" else 1e-3 * float(rows.abs().max())
+            if not torch.allclose(rows, second[name], rtol=0, atol=slack, equal_nan=True):
+                raise LayerError(
+                    f"layer {name} gives other values for the same batch in eval mode, so not even a copy of this "
+                    "model would be like it: dropout with training=True, or a random draw in forward; make it depend "
+                    "on self.training"
+                )
         return self.layers
 
     def rows(self, batch: Any) -> dict[str, Tensor]:
