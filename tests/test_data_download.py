@@ -126,8 +126,8 @@ def test_when_nothing_works_all_is_said_and_nothing_wrong_is_kept(play, tmp_path
     for part in (
         f"no small-set files in\n  {tmp_path}/cache/closerlook/small-set",
         "the Debian package: E: download broke",
-        "https://first: https://first/images.gz is damaged",
-        "http://second: <urlopen error unreachable>",
+        "mirrors: https://first/images.gz is damaged",
+        "  http://second/images.gz: <urlopen error unreachable>",
         "apt-get install set-data",
         "images.gz, labels.gz",
     ):

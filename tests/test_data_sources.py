@@ -10,8 +10,9 @@ import torch
 
 from closerlook.data import SOURCES, describe, fetch, load
 from closerlook.data import fashion as room
+from closerlook.data.checked import inflate
 from closerlook.data.download import Published
-from closerlook.data.idx import inflate, parse
+from closerlook.data.idx import parse
 from closerlook.data.lookup import places
 from closerlook.errors import DataMissingError, UsageError
 
@@ -104,7 +105,7 @@ def damage(path: Path, how: str) -> None:
     [
         ("truncated", "is truncated: .*SHA-256 of the file [0-9a-f]{64}; its content should have [0-9a-f]{64}"),
         ("damaged", "is (damaged|truncated): .*SHA-256 of the file"),
-        ("another", "is not the published file: SHA-256 of its content is [0-9a-f]{64}, not [0-9a-f]{64}"),
+        ("another", "is not the published file: its SHA-256 is [0-9a-f]{64}, not [0-9a-f]{64}"),
     ],
 )
 def test_faulty_files_in_a_named_folder_are_an_error(
@@ -165,12 +166,14 @@ def test_sources_leave_the_global_generator_alone() -> None:
     ("arguments", "message"),
     [
         (("fashoin",), "no built-in data 'fashoin'; did you mean fashion"),
-        (("imagenet",), "did you mean fashion, cifar10, digits, synthetic"),
+        (("imagenet",), "did you mean fashion, cifar10, cifar100, mnist5k, digits, synthetic"),
         (("fashion", 64), "resolutions 32, 28, 16, not 64"),
         (("digits", 16), "digits are 8x8"),
         (("digits", None, "/data"), "come with scikit-learn"),
         (("synthetic", 2), "at least 4x4"),
-        (("cifar10", 28), "resolutions 32, 16, not 28"),
+        (("cifar10", 28), "cifar10 has resolutions 32, 16, not 28"),
+        (("cifar100", 28), "cifar100 has resolutions 32, 16, not 28"),
+        (("mnist5k", 64), "mnist5k has resolutions 32, 28, 16, not 64"),
         (("a.b:c", 28), "drop resolution, data_dir"),
     ],
 )

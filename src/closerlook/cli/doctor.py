@@ -12,15 +12,21 @@ import torch
 
 from closerlook.cli.answer import answer, columns
 from closerlook.cli.options import Json, Runs
-from closerlook.data.cifar import FILES, FOLDER
+from closerlook.data.cifar import CIFAR10, CIFAR100
 from closerlook.data.fashion import FASHION
 from closerlook.data.lookup import VARIABLE, places
+from closerlook.data.mnist import FILE, NAME, WAYS_OUT, packaged
 from closerlook.runs.environment import environment
 
 _GIGABYTE = 1e9
+_FETCHED = "fetched when first used ({} MB)"
 _DATA = {
-    "fashion": (FASHION.name, tuple(FASHION.checksums), f"fetched when first used ({FASHION.megabytes} MB)"),
-    "cifar10": (FOLDER, FILES, f"only where asked for; unpack its python version and set {VARIABLE} to that folder"),
+    "fashion": (FASHION.name, tuple(FASHION.checksums), _FETCHED.format(FASHION.megabytes)),
+    **{
+        kind.name: (kind.archive.folder, kind.archive.members, _FETCHED.format(kind.archive.megabytes))
+        for kind in (CIFAR10, CIFAR100)
+    },
+    "mnist5k": (NAME, (FILE,), WAYS_OUT[0]),
 }
 
 
@@ -81,8 +87,9 @@ def _data() -> Iterator[Check]:
     if named is not None and not Path(named).expanduser().is_dir():
         yield Check(VARIABLE, "FAIL", f"no folder {named}", f"set {VARIABLE} to a folder, or unset it")
     for name, (folder, files, repair) in _DATA.items():
-        found = [place.folder for place in places(folder) if all((place.folder / file).is_file() for file in files)]
-        yield Check(f"data {name}", "ok", str(found[0])) if found else Check(f"data {name}", "note", "not here", repair)
+        held = (place.folder for place in places(folder) if all((place.folder / file).is_file() for file in files))
+        found = next(held, packaged() if name == NAME else None)
+        yield Check(f"data {name}", "ok", str(found)) if found else Check(f"data {name}", "note", "not here", repair)
     yield Check("data digits", "ok", "comes with scikit-learn")
 
 

@@ -1,23 +1,24 @@
 """The only code that touches the network: published files from a Debian package, or from mirrors."""
 
-import hashlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import TypeVar
 
 from closerlook import files
-from closerlook.data.idx import inflate
+from closerlook.data.checked import published_content
 from closerlook.data.lookup import cache, missing
 from closerlook.errors import UsageError
 
 COMMAND_SECONDS = 600
 MIRROR_SECONDS = 30
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,7 @@ class Published:
         UsageError
             Truncated, damaged, or with another checksum; the message has the name, and the checksums found and due.
         """
-        due = self.checksums[file]
-        try:
-            content = inflate(data, where)
-        except UsageError as error:
-            found = hashlib.sha256(data).hexdigest()
-            raise UsageError(f"{error} (SHA-256 of the file {found}; its content should have {due})") from error
-        found = hashlib.sha256(content).hexdigest()
-        if found != due:
-            raise UsageError(f"{where} is not the published file: SHA-256 of its content is {found}, not {due}")
-        return content
+        return published_content(data, self.checksums[file], where)
 
     def ways_out(self) -> list[str]:
         """What a user can do when the files are nowhere."""
@@ -126,17 +118,33 @@ def _errors(stderr: str) -> str:
 
 def _from_mirrors(published: Published) -> Iterator[tuple[str, bytes]]:
     for file in published.checksums:
-        yield file, _from_any(published, file)
+        yield file, from_any([f"{mirror}/{file}" for mirror in published.mirrors], _checked(published, file))
 
 
-def _from_any(published: Published, file: str) -> bytes:
+def _checked(published: Published, file: str) -> Callable[[bytes, str], bytes]:
+    def accept(data: bytes, where: str) -> bytes:
+        published.check(file, data, where)
+        return data
+
+    return accept
+
+
+def from_any(addresses: Sequence[str], accept: Callable[[bytes, str], T]) -> T:
+    """What `accept` makes of the bytes and the address of the first file that it does not refuse.
+
+    Raises
+    ------
+    UsageError
+        No address answered with a file that was accepted; the message has a line for each.
+    """
     failures = []
-    for mirror in published.mirrors:
+    for address in addresses:
         try:
-            with urllib.request.urlopen(f"{mirror}/{file}", timeout=MIRROR_SECONDS) as answer:
+            with urllib.request.urlopen(address, timeout=MIRROR_SECONDS) as answer:
                 data: bytes = answer.read()
-            published.check(file, data, f"{mirror}/{file}")
-            return data
-        except (OSError, HTTPException, UsageError) as error:
-            failures.append(f"{mirror}: {error}")
-    raise UsageError("; ".join(failures))
+            return accept(data, address)
+        except (OSError, HTTPException) as error:
+            failures.append(f"{address}: {error}")
+        except UsageError as error:
+            failures.append(str(error))
+    raise UsageError("\n".join(failures))

@@ -1,32 +1,11 @@
-"""The IDX format of MNIST's files: a magic number, the sizes, then unsigned bytes; usually inside gzip."""
+"""The IDX format of MNIST's files: a magic number, the sizes, then unsigned bytes."""
 
 import math
 import struct
-import zlib
 
 import numpy as np
 
 from closerlook.errors import UsageError
-
-GZIP = 16 + zlib.MAX_WBITS
-
-
-def inflate(data: bytes, name: str) -> bytes:
-    """What a gzip file of bytes `data` holds; `name` is for messages.
-
-    Raises
-    ------
-    UsageError
-        The file is truncated, or damaged so that its CRC does not fit.
-    """
-    inflater = zlib.decompressobj(GZIP)
-    try:
-        inflated = inflater.decompress(data)
-    except zlib.error as error:
-        raise UsageError(f"{name} is damaged: {error}") from error
-    if not inflater.eof:
-        raise UsageError(f"{name} is truncated: its {len(data)} bytes are not a whole gzip file")
-    return inflated
 
 
 def parse(data: bytes, name: str) -> np.ndarray:

