@@ -1,5 +1,6 @@
 """Which layers a model has, and what their units would be."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -15,13 +16,15 @@ from closerlook.batches import BatchFn, Loader, batches_of
 def layers(
     model: nn.Module,
     loader: Loader,
+    patterns: Sequence[str] = ("*",),
     *,
     batch_fn: BatchFn | None = None,
     device: str | torch.device | None = None,
 ) -> tuple[Layer, ...]:
     """Every layer that a forward pass calls, in the order of the calls, by the names that patterns match.
 
-    Read from the loader's first batch in eval mode; the model stays as it was.
+    Read from the loader's first batch in eval mode; the model stays as it was. `patterns` leave nothing out; outputs
+    that they choose (``"lstm:1"``) are listed too.
 
     Examples
     --------
@@ -29,7 +32,7 @@ def layers(
     >>> [layer.name for layer in layers(nn.Sequential(nn.Linear(4, 3), relu, nn.Linear(3, 2)), [torch.ones(6, 4)])]
     ['0', '1', '2', '(model)']
     """
-    with reading(model, batch_fn=batch_fn, device=device) as reader, closing(batches_of(loader)) as batches:
+    with reading(model, patterns, batch_fn=batch_fn, device=device) as reader, closing(batches_of(loader)) as batches:
         return reader.every(next(batches))
 
 
