@@ -174,10 +174,12 @@ def test_a_failing_step_stops_only_what_needs_it_and_is_named(tmp_path: Path) ->
 def test_a_folder_of_another_recipe_fails_alone(tmp_path: Path) -> None:
     store = Store(tmp_path)
     spoiled, good = training(seeds=Seeds.of(3)), training()
-    store.create(spoiled).path.joinpath("recipe.json").write_text("{")
-    with pytest.raises(StepFailedError, match=rf"{run_id(spoiled)}: StoreError: .*not readable JSON.*delete it"):
+    path = store.create(spoiled).path / "recipe.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 99'))
+    with pytest.raises(StepFailedError, match=rf"{run_id(spoiled)}: StoreError: .*use the version that wrote it, or"):
         finish(store, {"spoiled": spoiled, "good": good})
     assert store.folder(good).done
+    assert not store.folder(spoiled).done
 
 
 def test_an_interrupt_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

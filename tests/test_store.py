@@ -1,5 +1,6 @@
 """Run folders: DONE comes last, damage is found and named, one writer at a time, and a dead one is taken over."""
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from closerlook import files
-from closerlook.errors import StoreError
+from closerlook.errors import DiskFullError, StateError, StoreError
 from closerlook.runs import store as store_module
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import DataSpec, ModelSpec, OptimizerSpec, Seeds, Snapshot, TrainRecipe
@@ -96,39 +97,49 @@ def test_hidden_files_are_not_recorded(finished: RunFolder) -> None:
     assert finished.damage() == []
 
 
-@pytest.mark.parametrize("left", [0, 20])
-def test_a_truncated_done_is_named_with_its_repair(finished: RunFolder, left: int) -> None:
-    done = finished.path / "DONE"
-    done.write_bytes(done.read_bytes()[:left])
-    with pytest.raises(StoreError, match=r"DONE is not readable JSON.*delete it and run the step again"):
-        finished.damage()
-    done.unlink()
-    with pytest.raises(StoreError, match=r"no .*DONE; run the step again"):
-        finished.damage()
+@pytest.mark.parametrize("content", [b"", b'{\n "recipe.j', b"\x00" * 300, b"[]", b"{}", b"[" * 5000, b"1" * 5000])
+def test_a_step_with_a_damaged_done_is_not_done(finished: RunFolder, content: bytes) -> None:
+    recorded = (finished.path / "DONE").read_bytes()
+    (finished.path / "DONE").write_bytes(content)
+    assert not finished.done
+    assert finished.damage() == []
+    finished.finish()
+    assert (finished.path / "DONE").read_bytes() == recorded
 
 
-def test_a_truncated_or_missing_recipe_is_named_with_its_repair(finished: RunFolder) -> None:
-    stored = finished.path / "recipe.json"
-    stored.write_bytes(stored.read_bytes()[:30])
-    for read in (finished.recipe, lambda: Store(finished.path.parent).create(recipe())):
-        with pytest.raises(StoreError, match=r"recipe\.json is not readable JSON.*delete it"):
-            read()
+def test_a_damaged_recipe_is_named_and_written_anew_by_its_command(finished: RunFolder) -> None:
+    stored, store = finished.path / "recipe.json", Store(finished.path.parent)
+    whole = stored.read_bytes()
+    for content in (whole[:30], b"", b"\xff" * 100, b"[" * 5000):
+        stored.write_bytes(content)
+        with pytest.raises(StoreError, match=r"recipe\.json is not readable JSON .*closerlook runs verify"):
+            finished.recipe()
+        store.create(recipe())
+        assert stored.read_bytes() == whole
     stored.unlink()
     with pytest.raises(StoreError, match=r"is no run folder: it has no recipe\.json"):
         finished.recipe()
-    Store(finished.path.parent).create(recipe())
+    store.create(recipe())
     assert finished.recipe() == recipe()
+    stored.unlink()
+    stored.mkdir()
+    with pytest.raises(StoreError, match=r"recipe\.json is in the way of .*recipe\.json"):
+        store.create(recipe())
 
 
 @pytest.mark.parametrize(
     ("change", "where"),
-    [({"version": 2}, r"train\.version"), ({"kind": "newer"}, "newer"), ({"added": 1}, r"train\.added")],
+    [({"version": 99}, r"train\.version"), ({"kind": "newer"}, "newer"), ({"added": 1}, r"train\.added")],
 )
 def test_a_recipe_of_a_newer_version_is_refused(finished: RunFolder, change: dict[str, Any], where: str) -> None:
     stored = finished.path / "recipe.json"
     files.write_json(stored, {**files.read_json(stored), **change})
-    with pytest.raises(StoreError, match=rf"recipe\.json is not a recipe of this version.*{where}.*use the version"):
-        finished.recipe()
+    before = stored.read_bytes()
+    repair = rf"use the version that wrote it, or closerlook runs rm {finished.id}"
+    for read in (finished.recipe, lambda: Store(finished.path.parent).create(recipe())):
+        with pytest.raises(StoreError, match=rf"recipe\.json is not a recipe of this version.*{where}.*{repair}"):
+            read()
+    assert stored.read_bytes() == before
 
 
 def test_another_recipe_with_the_same_short_hash_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +157,10 @@ def test_runs_are_listed_by_name_and_removed(finished: RunFolder, tmp_path: Path
     (tmp_path / "study-restarts-smoke-01234567").mkdir()
     (tmp_path / "study-restarts-smoke-01234567" / "recipe.json").write_text("{}")
     (tmp_path / "notes").mkdir()
-    assert [run.id for run in store.runs()] == sorted([finished.id, other.id])
+    (tmp_path / "train-begun").mkdir()
+    (tmp_path / "train-begun" / "LOCK").touch()
+    assert [run.id for run in store.runs()] == sorted([finished.id, other.id, "train-begun"])
+    store.remove("train-begun")
     store.remove(other.id)
     assert [run.id for run in store.runs()] == [finished.id]
     with pytest.raises(StoreError, match="no run train-nothing"):
@@ -159,6 +173,9 @@ def test_the_seconds_of_all_attempts_are_summed(finished: RunFolder) -> None:
     wall, cpu = finished.seconds()
     assert wall == pytest.approx(5, abs=0.5)
     assert cpu == 1.75
+    for content in (b"", b"\x00" * 20, b"[1]\n", b'{"wall_s": "long"}\n', b"{}\n"):
+        (finished.path / "timings.jsonl").write_bytes(content)
+        assert finished.seconds() == (0, 0)
     (finished.path / "timings.jsonl").unlink()
     assert finished.seconds() == (0, 0)
 
@@ -167,6 +184,45 @@ def test_a_result_is_read_by_name(finished: RunFolder) -> None:
     assert finished.result("outcome") == {"diverged_at": None}
     with pytest.raises(StoreError, match=r"no .*profile\.json"):
         finished.result("profile")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{\n "diverged_at": 3\n}\n', None])
+def test_a_result_that_was_changed_is_not_used(finished: RunFolder, content: bytes | None) -> None:
+    path = finished.path / "results" / "outcome.json"
+    path.unlink() if content is None else path.write_bytes(content)
+    repair = rf"repair: closerlook runs rm {finished.id} --runs .*, then the command that made it"
+    with pytest.raises(StoreError, match=rf"outcome\.json is (changed|missing); {repair}"):
+        finished.result("outcome")
+
+
+def test_the_journal_is_read_whole_or_not_at_all(finished: RunFolder) -> None:
+    path = finished.path / "metrics.jsonl"
+    assert finished.journal() == []
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    assert finished.journal() == [{"step": 1}, {"step": 2}]
+    finished.finish()
+    path.write_text('{"step": 1}\n')
+    with pytest.raises(StoreError, match=r"metrics\.jsonl is changed; repair: closerlook runs rm"):
+        finished.journal()
+    (finished.path / "DONE").unlink()
+    for content in ("{", "3", "[1, 2]", "[" * 5000):
+        path.write_text(content)
+        with pytest.raises(StoreError, match=r"metrics\.jsonl cannot be read"):
+            finished.journal()
+
+
+def test_what_cannot_be_read_is_damage(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (finished.path / "checkpoints" / "step-000000.safetensors").unlink()
+    (finished.path / "checkpoints" / "step-000000.safetensors").mkdir()
+    assert finished.damage() == ["checkpoints/step-000000.safetensors cannot be read (Is a directory)"]
+    monkeypatch.setattr(files, "sha256", refuse)
+    assert finished.damage() == [
+        f"{name} cannot be read (Permission denied)"
+        for name in ("checkpoints/step-000000.safetensors", "recipe.json", "results/outcome.json")
+    ]
 
 
 def test_a_new_attempt_clears_half_written_files(finished: RunFolder) -> None:
@@ -198,8 +254,23 @@ def test_going_on_elsewhere_is_marked_and_said(finished: RunFolder, capsys: pyte
     ]
     assert capsys.readouterr().err == f"{finished.id} goes on in another environment; its last bits may differ\n"
 
+    for content in (b"", b"[1, 2]", b"\x00" * 9):  # where it was made decides nothing
+        path.write_bytes(content)
+        assert finished.made_in() is None
+        finished.begin()
+        assert finished.made_in() == here
 
-def test_a_lock_is_waited_for(finished: RunFolder) -> None:
+
+def test_a_state_of_no_use_is_set_aside(finished: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    (finished.path / "state.safetensors").write_bytes(b"half")
+    finished.start_over(StateError("state: it is half"))
+    assert not (finished.path / "state.safetensors").exists()
+    assert (finished.path / ".state.safetensors.unreadable").read_bytes() == b"half"
+    said = f"{finished.id} starts from its beginning, its state is set aside: state: it is half\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_lock_is_waited_for(finished: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     events: list[str] = []
 
     def second() -> None:
@@ -213,6 +284,20 @@ def test_a_lock_is_waited_for(finished: RunFolder) -> None:
         events.append("first")
     thread.join(5)
     assert events == ["first", "second"]
+    assert capsys.readouterr().err == f"{finished.path} is in the hands of process {os.getpid()}; waiting for it\n"
+    assert (finished.path / "LOCK").read_text() == ""
+
+
+def test_a_full_disk_takes_no_lock_away(finished: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with finished.lock():
+        pass
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(DiskFullError, match=r"the disk of .* is full"):
+        finished.lock().__enter__()
 
 
 def test_a_run_in_work_is_not_removed_under_its_process(finished: RunFolder) -> None:

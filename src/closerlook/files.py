@@ -36,7 +36,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         A folder stands where a file belongs, or a file where a folder does.
     """
     path = Path(path)
-    with _disk_errors(path, len(data)):
+    with writing(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -53,13 +53,13 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def append_line(path: str | Path, text: str) -> None:
     """Add a line to a file, which `sync` brings to the disk; a kill or a full disk can leave half of it."""
     path, data = Path(path), f"{text}\n".encode()
-    with _disk_errors(path, len(data)), path.open("ab") as file:
+    with writing(path, len(data)), path.open("ab") as file:
         file.write(data)
 
 
 def sync(path: str | Path) -> None:
     """Wait until what was appended to a file is on the disk."""
-    with _disk_errors(Path(path)):
+    with writing(Path(path)):
         _sync(Path(path))
 
 
@@ -72,8 +72,16 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(path: Path, size: int = 0) -> Iterator[None]:
-    """Errors of writing by what is to be done about them; any other gets the name of the file."""
+def writing(path: Path, size: int = 0) -> Iterator[None]:
+    """Name the errors of writing `path` by what is to be done about them; any other gets the file's name.
+
+    Raises
+    ------
+    DiskFullError
+        There is no room; `size` bytes were to be written.
+    StoreError
+        A folder stands where a file belongs, or a file where a folder does.
+    """
     try:
         yield
     except OSError as error:

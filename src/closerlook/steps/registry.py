@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from closerlook import files
-from closerlook.errors import PointMissingError
+from closerlook.errors import PointMissingError, StateError
 from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import Recipe
 from closerlook.runs.store import RunFolder
@@ -35,17 +35,27 @@ def run_step(path: str) -> str:
     One thread per process: more of them are slower for small batches, and change the bits.
     """
     folder = RunFolder(Path(path))
+    if folder.done:
+        return folder.id
     with folder.lock(), one_thread():
-        if folder.done:
+        if folder.done:  # by the process that was waited for
             return folder.id
         recipe: Recipe = folder.recipe()
         started, cpu = time.time(), time.process_time()
         folder.begin()
         try:
-            _STEPS[recipe.kind](recipe, folder)
+            _go_on(recipe, folder)
         except PointMissingError as error:
             files.write_json(folder.path / "results" / "missing.json", {"reason": str(error)})
         finally:
             folder.note_time(started, time.process_time() - cpu)
         folder.finish()
     return folder.id
+
+
+def _go_on(recipe: Recipe, folder: RunFolder) -> None:
+    try:
+        _STEPS[recipe.kind](recipe, folder)
+    except StateError as error:
+        folder.start_over(error)
+        _STEPS[recipe.kind](recipe, folder)
