@@ -103,9 +103,10 @@ def test_the_ends_give_the_end_networks_own_numbers_bit_for_bit(memory_format: t
         seen.append((flat(model), output.outputs))
         return output
 
-    found = cl.profile(own, cl.line(a, b), batches, points=3, batch_stats="interpolate", batch_fn=batch_fn)
-    # Three points, then the two ends with their own buffers.
-    first, last = seen[0], seen[6]
+    settings: Any = {"batch_stats": "interpolate", "batch_fn": batch_fn, "memory_format": memory_format}
+    found = cl.profile(own, cl.line(a, b), batches, points=3, **settings)
+    # After the probe three points, then the two ends with their own buffers, of three batches each.
+    first, last = seen[-15], seen[-9]
     for (weights, logits), end in ((first, a), (last, b)):
         assert torch.equal(weights, flat(end))
         with torch.inference_mode():
@@ -153,17 +154,15 @@ class Counted(list):
 def test_there_is_a_pass_for_statistics_only_where_there_is_batch_norm() -> None:
     models = [nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double() for _ in range(3)]
     for policy in POLICIES:
-        train, source = Counted(TRAIN), Counted(TEST)
-        cl.profile(models[0], cl.line(*models[1:]), train, points=5, stats_loader=source, batch_stats=policy)
-        assert (train.passes, source.passes) == (5, 0)
-        cl.profile(models[0], cl.line(*models[1:]), {"test": train}, points=2, batch_stats=policy)  # none is asked for
+        source = Counted(TEST)
+        found = cl.profile(models[0], cl.line(*models[1:]), TRAIN, points=5, stats_loader=source, batch_stats=policy)
+        assert (found.evaluations, source.passes) == (5 * 80, 0)
+        cl.profile(models[0], cl.line(*models[1:]), {"test": TRAIN}, points=2, batch_stats=policy)  # none is asked for
     for policy, passes in zip(POLICIES, (5, 5, 0, 0), strict=True):
-        train, source = Counted(TRAIN), Counted(TEST)
-        cl.profile(
-            network(0), cl.line(network(1), network(2)), train, points=5, stats_loader=source, batch_stats=policy
-        )
+        path = cl.line(network(1), network(2))
+        found = cl.profile(network(0), path, TRAIN, points=5, stats_loader=TEST, batch_stats=policy)
         # Every point, and the two ends with their own buffers; statistics once a point, from their own images.
-        assert (train.passes, source.passes) == (7, passes)
+        assert found.evaluations == 7 * 80 + passes * 40
 
 
 def test_statistics_come_from_their_own_images() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from closerlook.cli import profiles
 from closerlook.cli.settings import Curve
 from closerlook.landscape import Profile
-from closerlook.landscape.profile import Definition
+from closerlook.landscape.heights import Definition
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import Bend, ConnectRecipe, File, OptimizerSpec, ProfileRecipe, Recipe
 from closerlook.runs.store import Store

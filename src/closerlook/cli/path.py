@@ -13,7 +13,7 @@ from closerlook.cli.points import references, weights
 from closerlook.cli.settings import Curve, Reading
 from closerlook.cli.subject import Subject
 from closerlook.cli.work import dry, finish
-from closerlook.landscape.profile import Definition
+from closerlook.landscape.heights import Definition
 from closerlook.runs.store import Store
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from closerlook import figures
 from closerlook.cli.answer import columns
 from closerlook.landscape import Profile, Surface
-from closerlook.landscape.profile import Definition
+from closerlook.landscape.heights import Definition
 
 _FROM: Mapping[Definition, str] = {
     "above_ends": "the worse end",

@@ -13,6 +13,7 @@ def path(
     segment_by_seed: Mapping[Seed, ArrayLike],
     curve_by_seed: Mapping[Seed, ArrayLike],
     ylabel: str = "loss (nats)",
+    band: tuple[ArrayLike, ArrayLike] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Plot a metric along the straight segment and along the trained curve between the same two points.
@@ -25,6 +26,8 @@ def path(
         The metric of each seed, [m]; either may be empty.
     ylabel
         Quantity and unit.
+    band
+        Low and high ends [m] of an interval, shaded behind the lines.
     ax
         Where to draw; made if not given.
 
@@ -34,6 +37,8 @@ def path(
     'loss (nats)'
     """
     ax = ax or panels()[0]
+    if band is not None:
+        ax.fill_between(t, *band, color="0.85", linewidth=0)
     # Vermilion and dashed for the segment, blue and solid for the curve, whichever of the two is there.
     for index, name, by_seed in ((1, "straight segment", segment_by_seed), (0, "trained curve", curve_by_seed)):
         if by_seed:

@@ -2,7 +2,8 @@
 
 from closerlook.landscape.barrier import BarrierMatrix, barrier, barrier_matrix
 from closerlook.landscape.connect import connect
-from closerlook.landscape.profile import Barrier, Profile, profile
+from closerlook.landscape.heights import Barrier
+from closerlook.landscape.profile import Profile, profile
 from closerlook.landscape.subspace import Subspace, bezier, line, plane, polychain, simplex
 from closerlook.landscape.surface import Mark, Surface, surface
 

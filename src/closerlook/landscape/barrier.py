@@ -13,7 +13,8 @@ from torch import nn
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader
 from closerlook.errors import UsageError
-from closerlook.landscape.profile import Barrier, Definition, profile
+from closerlook.landscape.heights import Barrier, Definition
+from closerlook.landscape.profile import profile
 from closerlook.landscape.reader import BatchStats
 from closerlook.landscape.subspace import line
 from closerlook.weights import WeightSpace
@@ -58,6 +59,10 @@ def barrier(
     batch_fn: BatchFn | None = None,
     device: str | torch.device | None = None,
     autocast: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
+    tolerance: float | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Barrier:
     """Height of the barrier on the straight segment from a to b; `float` gives the number.
 
@@ -74,8 +79,9 @@ def barrier(
     path = profile(
         model, line(space.point(a), space.point(b)), {"train": loader}, points, batch_stats=batch_stats,
         stats_loader=stats_loader, params=params, batch_fn=batch_fn, device=device, autocast=autocast,
+        memory_format=memory_format, tolerance=tolerance, level=level, seed=seed,
     )  # fmt: skip
-    return path.barrier("train", metric, definition)
+    return path.barrier("train", metric, definition, level)
 
 
 def barrier_matrix(

@@ -1,28 +1,33 @@
 """Coordinates in, metrics out: one evaluator for lines, curves, planes and simplices."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from closerlook.batches import BatchFn, Feed, Loader, check_loader, feed_for
+from closerlook.batches import BatchFn, Feed, Loader, check_loader, feed_for, generators_kept, tensors_in
 from closerlook.errors import UsageError
-from closerlook.evaluation import batch_norms, estimate_batch_stats, read
+from closerlook.evaluation import batch_norms, check_repeatable, estimate_batch_stats, read
+from closerlook.landscape.cells import Arrays
 from closerlook.landscape.subspace import Subspace, combine
+from closerlook.layout import fitting_layout
 from closerlook.views import FlatViews, borrowed, load_buffers
 from closerlook.weights import Point, WeightSpace
 
 BatchStats = Literal["recompute", "reference", "interpolate", "keep"]
 Splits = Mapping[str, Loader]
+_STATISTICS = ("running_mean", "running_var")
+_PRECISIONS = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """Reads metrics at coordinates of a subspace, in a borrowed model.
+    """Reads examples' losses at coordinates of a subspace, in a borrowed model.
 
     All points are read on the same examples, so that differences along a path are sharp.
     """
@@ -35,40 +40,94 @@ class Reader:
     feed: Feed
     views: FlatViews
     vectors: tuple[Tensor, ...]
-    counts: dict[str, int] = field(default_factory=dict)
+    layout: torch.memory_format
 
-    def metrics(self, coefficients: np.ndarray) -> dict[str, float]:
-        """Metrics such as ``"train_loss"`` of the point with these coefficients [K]."""
+    def place(self, coefficients: np.ndarray, statistics: Arrays | None = None) -> int:
+        """Put the model on the point with these coefficients [K], with these statistics or those of the policy.
+
+        Returns the number of images that were read for statistics.
+        """
+        images = 0
         with torch.no_grad():
             combine(coefficients, self.vectors, out=self.views.buffer)
-        self._set_statistics(coefficients)
-        return self._read()
+        if statistics:
+            self._load(statistics)
+        elif self.policy == "interpolate":
+            load_buffers(self.model, _mixed_buffers(self.subspace.points, coefficients))
+        elif self.estimates:
+            assert self.stats_loader is not None
+            pooling: Literal["pooled", "reference"] = "pooled" if self.policy == "recompute" else "reference"
+            images = estimate_batch_stats(self.model, self.stats_loader, self.feed, pooling)
+        self.model.eval()
+        return images
 
-    def own(self, number: int) -> dict[str, float]:
-        """Metrics of a control point with the buffers it came with: the numbers its owner knows."""
+    def place_own(self, number: int) -> bool:
+        """Put the model on a control point with the buffers it came with; False where it came with none."""
         if not self.subspace.points[number].buffers:
-            return {}
+            return False
         with torch.no_grad():
             self.views.buffer.copy_(self.vectors[number])
         load_buffers(self.model, self.subspace.points[number].buffers)
-        return self._read()
-
-    def _read(self) -> dict[str, float]:
         self.model.eval()
-        metrics: dict[str, float] = {}
-        for split, loader in self.splits.items():
-            found = read(self.model, loader, self.feed, name=split).to_dict()
-            self.counts[split] = found.pop("n")
-            metrics |= {f"{split}_{name}": value for name, value in found.items() if value is not None}
-        return metrics
+        return True
 
-    def _set_statistics(self, coefficients: np.ndarray) -> None:
-        if self.policy == "interpolate":
-            load_buffers(self.model, _mixed_buffers(self.subspace.points, coefficients))
-        elif self.policy != "keep" and batch_norms(self.model):
-            assert self.stats_loader is not None
-            pooling: Literal["pooled", "reference"] = "pooled" if self.policy == "recompute" else "reference"
-            estimate_batch_stats(self.model, self.stats_loader, self.feed, pooling)
+    @property
+    def estimates(self) -> bool:
+        """Whether every point needs a pass for its batch-norm statistics."""
+        return self.policy in ("recompute", "reference") and bool(batch_norms(self.model))
+
+    def statistics(self) -> Arrays:
+        """The batch-norm statistics that the model has now, by layer."""
+        found = {}
+        for number, norm in enumerate(batch_norms(self.model)):
+            for name in _STATISTICS:
+                found[f"{number}.{name}"] = getattr(norm, name).detach().cpu().numpy().copy()
+        return found
+
+    def _load(self, statistics: Arrays) -> None:
+        with torch.no_grad():
+            for number, norm in enumerate(batch_norms(self.model)):
+                for name in _STATISTICS:
+                    getattr(norm, name).copy_(torch.from_numpy(statistics[f"{number}.{name}"]))
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What every number read here must carry."""
+        dtype = self.subspace.points[0].dtype
+        precision = "fp64" if dtype == torch.float64 and self.feed.autocast is None else _PRECISIONS[self.feed.autocast]
+        named = {"dtype": dtype, "layout": self.layout}
+        return {
+            "batch_stats": self.policy, "precision": precision,
+            **{name: str(value).removeprefix("torch.") for name, value in named.items()},
+        }  # fmt: skip
+
+    def fingerprint(self, coords: np.ndarray) -> dict[str, Any]:
+        """What makes a reading another one, in plain types: the points, where it reads, how, and on which images."""
+        loaders = {**self.splits, **({"statistics": self.stats_loader} if self.stats_loader is not None else {})}
+        return {
+            **self.told, "kind": self.subspace.kind, "coordinates": _digest([coords]),
+            "points": [_digest([point.vector]) for point in self.subspace.points],
+            "first batches": {name: _digest(tensors_in(_first(loader))) for name, loader in loaders.items()},
+        }  # fmt: skip
+
+    def in_full_precision(self) -> "Reader":
+        """The same reader without autocast."""
+        return replace(self, feed=replace(self.feed, autocast=None))
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Losses and hits [n] of every split's examples, such as ``"train_loss"`` and ``"train_accuracy"``."""
+        found: dict[str, np.ndarray] = {}
+        for split, loader in self.splits.items():
+            found |= self.values_on(split, loader)
+        return found
+
+    def values_on(self, split: str, loader: Loader) -> dict[str, np.ndarray]:
+        """Losses and hits [n] of a loader's examples, under the name of a split."""
+        read_now = read(self.model, loader, self.feed, name=split)
+        found = {f"{split}_loss": read_now.losses}
+        if read_now.correct is not None:
+            found[f"{split}_accuracy"] = read_now.correct.astype(np.float64)
+        return found
 
 
 @contextmanager
@@ -83,6 +142,7 @@ def reading(
     batch_fn: BatchFn | None,
     device: str | torch.device | None,
     autocast: torch.dtype | None,
+    memory_format: torch.memory_format,
 ) -> Iterator[Reader]:
     """A reader on the borrowed model, which comes back as it was.
 
@@ -104,9 +164,28 @@ def reading(
             raise UsageError(f"point {number} holds NaN: the curve's training diverged; train it with a lower lr")
     if batch_stats == "interpolate" and batch_norms(model):
         _check_buffers(subspace)
-    with borrowed(model, space) as views:
+    layout = fitting_layout(model, next(iter(splits.values())), feed, memory_format)
+    with borrowed(model, space, memory_format=layout) as views:
+        model.eval()
+        probed = splits if stats_loader is None else {**splits, "stats_loader": stats_loader}
+        for name, loader in probed.items():
+            check_repeatable(model, loader, feed, name)
         vectors = tuple(views.encode(point.vector) for point in subspace.points)
-        yield Reader(model, subspace, splits, batch_stats, stats_loader, feed, views, vectors)
+        yield Reader(model, subspace, splits, batch_stats, stats_loader, feed, views, vectors, layout)
+
+
+def _first(loader: Loader) -> Any:
+    with generators_kept(loader):
+        return next(iter(loader))
+
+
+def _digest(values: Iterable[Any]) -> str:
+    found = hashlib.sha256()
+    for value in values:
+        array = torch.as_tensor(value).detach().cpu().contiguous()
+        found.update(f"{array.dtype}{tuple(array.shape)}".encode())
+        found.update(array.view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _statistics_source(

@@ -1,7 +1,8 @@
 """Metrics on a plane of weight space, with the points that span it and any others marked on it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,11 @@ from torch import nn
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader
 from closerlook.errors import UsageError
+from closerlook.landscape.cells import Cells
+from closerlook.landscape.grid import GridReader
+from closerlook.landscape.metrics import with_error
 from closerlook.landscape.reader import BatchStats, Splits, reading
+from closerlook.landscape.refine import refine
 from closerlook.landscape.subspace import Subspace
 from closerlook.weights import WeightSpace
 
@@ -29,7 +34,11 @@ class Mark:
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Metrics on a grid: `x` [c], `y` [r] in weight distance, `values` by name [r, c], `marks` by name."""
+    """Metrics on a grid: `x` [c], `y` [r] in weight distance, `values` by name [r, c], `marks` by name.
+
+    `was_read` [r, c] is False where a cell was interpolated; `told` are settings that every number carries, and
+    `precision_errors` the largest difference from fp32 where a lower precision was read.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -38,11 +47,21 @@ class Surface:
     n: Mapping[str, int]
     batch_stats: BatchStats
     dtype: str
+    was_read: np.ndarray
+    told: Mapping[str, str] = field(default_factory=dict)
+    precision_errors: Mapping[str, float] = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per grid point."""
         x, y = np.meshgrid(self.x, self.y)
-        return pd.DataFrame({"x": x.ravel(), "y": y.ravel(), **{k: v.ravel() for k, v in self.values.items()}})
+        return pd.DataFrame(
+            {
+                "x": x.ravel(),
+                "y": y.ravel(),
+                "read": self.was_read.ravel(),
+                **{k: v.ravel() for k, v in self.values.items()},
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and settings, as JSON takes them."""
@@ -50,7 +69,8 @@ class Surface:
             "x": self.x.tolist(), "y": self.y.tolist(), "n": dict(self.n),
             "values": {name: array.tolist() for name, array in self.values.items()},
             "marks": {name: [mark.x, mark.y, mark.distance] for name, mark in self.marks.items()},
-            "batch_stats": self.batch_stats, "dtype": self.dtype,
+            "batch_stats": self.batch_stats, "dtype": self.dtype, "was_read": self.was_read.tolist(),
+            "told": dict(self.told), "precision_errors": dict(self.precision_errors),
         }  # fmt: skip
 
     @classmethod
@@ -60,7 +80,8 @@ class Surface:
         marks = {name: Mark(*mark) for name, mark in stored["marks"].items()}
         return cls(
             np.array(stored["x"]), np.array(stored["y"]), values, marks, stored["n"],
-            stored["batch_stats"], stored["dtype"],
+            stored["batch_stats"], stored["dtype"], np.array(stored["was_read"]), stored["told"],
+            stored["precision_errors"],
         )  # fmt: skip
 
     def plot(self, ax: Axes | None = None, split: str = "train", metric: str = "loss") -> Axes:
@@ -89,12 +110,15 @@ def surface(
     grid: tuple[int, int] = (21, 21),
     margin: float = 0.2,
     mark: Mapping[str, Any] | None = None,
+    tolerance: float | None = None,
+    out: str | Path | None = None,
     batch_stats: BatchStats = "recompute",
     stats_loader: Loader | None = None,
     params: str = "*",
     batch_fn: BatchFn | None = None,
     device: str | torch.device | None = None,
     autocast: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> Surface:
     """Loss and accuracy on a grid over the plane through three points.
 
@@ -108,6 +132,12 @@ def surface(
         Added on each side, as a share of the box around all marked points.
     mark
         More points by name; each is projected, and its distance off the plane kept.
+    tolerance
+        Read coarse to fine, and finer only where the coarse grid is bent: elsewhere losses are interpolated, to about
+        this share of the loss (0.05: 5 %), as estimated from second differences. Default: every cell is read.
+    out
+        Folder for finished cells, coarse ones first: the same call goes on there, and several processes with the same
+        call share the work.
 
     Other settings are those of `closerlook.profile`.
 
@@ -138,15 +168,23 @@ def surface(
     x_axis = _axis([m.x for m in marks.values()], grid[0], margin)
     y_axis = _axis([m.y for m in marks.values()], grid[1], margin)
     coords = np.stack([axis.ravel() for axis in np.meshgrid(x_axis, y_axis)], axis=1)
+    coefficients = plane.coefficients(coords).reshape(grid[1], grid[0], -1)
     with reading(
         model, plane, loaders, batch_stats=batch_stats, stats_loader=stats_loader, params=params,
-        batch_fn=batch_fn, device=device, autocast=autocast,
+        batch_fn=batch_fn, device=device, autocast=autocast, memory_format=memory_format,
     ) as reader:  # fmt: skip
-        rows = [reader.metrics(row) for row in plane.coefficients(coords)]
-        counts = dict(reader.counts)
-    values = {name: np.array([row[name] for row in rows]).reshape(grid[1], grid[0]) for name in rows[0]}
-    dtype = str(plane.points[0].dtype).removeprefix("torch.")
-    return Surface(x_axis, y_axis, values, marks, counts, batch_stats, dtype)
+        # The tolerance is not part of the cells' settings: a finer one goes on with the cells of a coarser one.
+        cells = Cells(None, {}) if out is None else Cells(Path(out), reader.fingerprint(coords))
+        readings = GridReader(reader, cells, coefficients)
+        if tolerance is None:
+            values, was_read = readings.all()
+        else:
+            values, was_read = refine(grid[1], grid[0], readings.metrics, tolerance)
+        values = with_error(values)
+        return Surface(
+            x_axis, y_axis, values, marks, readings.n(), batch_stats, reader.told["dtype"], was_read, reader.told,
+            readings.precision_errors(values),
+        )  # fmt: skip
 
 
 def _axis(values: list[float], count: int, margin: float) -> np.ndarray:

@@ -88,7 +88,7 @@ def _paths(results: Results) -> Iterator[Figure]:
             same: list[dict[int | str, np.ndarray]] = [
                 {seed: np.interp(t, own, value) for seed, (own, value) in values.items()} for values in both
             ]
-            figures.path(t, same[0], same[1], label, ax)
+            figures.path(t, same[0], same[1], label, ax=ax)
         yield Figure(
             f"path-{a}-{b}", f"Between the floors {a} and {b} of the restarted runs",
             "Along the straight segment and along the trained curve (one bend), every seed a thin line; "

@@ -1,0 +1,126 @@
+"""A profile from a part of the images and points, until the barriers are within a tolerance."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from closerlook.landscape.cells import Arrays, Cells
+from closerlook.landscape.certify import FIRST, Certificate, Race, Request, placed
+from closerlook.landscape.intervals import Array
+from closerlook.landscape.metrics import covariance_of, means
+from closerlook.landscape.reader import Reader
+from closerlook.landscape.subset import Subset
+from closerlook.landscape.whole import IMAGES, Read
+
+_STRIDE = 4
+
+
+class Part:
+    """Reads requested images at requested points, each once; statistics of a point are estimated once and kept."""
+
+    def __init__(self, reader: Reader, cells: Cells, coefficients: np.ndarray, seed: int) -> None:
+        self.reader, self.cells, self.coefficients = reader, cells, coefficients
+        self.subsets = {split: Subset(loader, seed) for split, loader in reader.splits.items()}
+        self.statistics: dict[int, Arrays] = {}
+        self.values: dict[str, dict[int, list[Arrays]]] = {split: {} for split in reader.splits}
+        self.evaluations = 0
+
+    def fetch(self, split: str, requests: Sequence[Request]) -> list[Array]:
+        """Losses of each request's images; the other metrics are kept beside."""
+        self._estimate([point for point, _, _ in requests])
+        spans = sorted({(low, high) for _, low, high in requests})
+        found: dict[Request, Arrays] = {}
+        for low, high in spans:
+            points = [point for point, *span in requests if tuple(span) == (low, high)]
+            for point, arrays in zip(points, self._read(split, points, low, high), strict=True):
+                found[point, low, high] = arrays
+                self.values[split].setdefault(point, []).append(arrays)
+            self.evaluations += len(points) * (high - low)
+        return [found[request][f"{split}_loss"] for request in requests]
+
+    def _read(self, split: str, points: Sequence[int], low: int, high: int) -> list[Arrays]:
+        batches, numbers = self.subsets[split].batches(low, high)
+        order = np.argsort(numbers)
+
+        def read(number: int) -> Arrays:
+            point = points[number]
+            self.reader.place(self.coefficients[point], self.statistics[point])
+            return {name: array[order] for name, array in self.reader.values_on(split, batches).items()}
+
+        return self.cells.fill([f"{split}-{point:04d}-{low}-{high}" for point in points], read)
+
+    def _estimate(self, points: Sequence[int]) -> None:
+        new = [point for point in dict.fromkeys(points) if point not in self.statistics]
+
+        def estimate(number: int) -> Arrays:
+            images = self.reader.place(self.coefficients[new[number]])
+            return {**self.reader.statistics(), IMAGES: np.array(images)}
+
+        if not self.reader.estimates:
+            self.statistics |= {point: {} for point in new}
+            return
+        names = [f"statistics-{point:04d}" for point in new]
+        found = self.cells.fill(names, estimate)
+        self.statistics |= dict(zip(new, found, strict=True))
+        self.evaluations += sum(int(arrays[IMAGES]) for arrays in found)
+
+    def held(self, split: str, name: str) -> dict[int, Array]:
+        """All values of a metric that were read, by point, in the random order of the images."""
+        return {
+            point: np.concatenate([arrays[name] for arrays in parts])
+            for point, parts in sorted(self.values[split].items())
+        }
+
+
+def read_part(
+    reader: Reader, cells: Cells, t: np.ndarray, coefficients: np.ndarray, *, tolerance: float, level: float, seed: int
+) -> Read:
+    """Race every split to its tolerance, and place all points that were read on every split."""
+    part = Part(reader, cells, coefficients, seed)
+    # Corners of the path: a parabola through their neighbours would not see them.
+    corners = np.abs(t[:, None] - np.linspace(0, 1, len(reader.subspace.points))).argmin(0)
+    start = {*range(0, len(t), _STRIDE), *corners.tolist()}
+    races: dict[str, Race] = {}
+    certificates: dict[str, Certificate] = {}
+    for split, subset in part.subsets.items():
+        races[split] = Race(t, lambda asked, split=split: part.fetch(split, asked), subset.total, tolerance, level)  # type: ignore[misc]
+        certificates[split] = races[split].run(sorted(start))
+        start |= set(races[split].losses)
+    for race in races.values():  # a point that one split asked for is placed on all
+        race.also(start)
+    return _gathered(part, races, certificates, np.array(sorted(start)))
+
+
+def _gathered(part: Part, races: dict[str, Race], certificates: dict[str, Certificate], chosen: np.ndarray) -> Read:
+    values, errors, covariance, images, n = {}, {}, {}, {}, {}
+    for split, race in races.items():
+        known = (certificates[split].point, 0, len(race.t) - 1)
+        n[split] = race.total
+        images[split] = np.array([len(race.losses[point]) for point in chosen])
+        for name in part.values[split][0][0]:
+            held = part.held(split, name)
+            values[name], errors[name] = placed(held, known, race.total)
+            common = int(images[split].min())
+            covariance[name] = covariance_of(np.stack([row[:common] for row in held.values()]))
+    ends = tuple({} if not part.reader.subspace.points[end].buffers else _own_end(part, end, values) for end in (0, -1))
+    return Read(chosen, values, errors, covariance, n, images, ends, part.evaluations, certificates)  # type: ignore[arg-type]
+
+
+def _own_end(part: Part, end: int, values: dict[str, Array]) -> dict[str, float]:
+    """An end with its own buffers: its paired difference from the same end on the path, on the first images."""
+    found: dict[str, Array] = {}
+    for split, subset in part.subsets.items():
+        count = min(FIRST, subset.total)
+        batches, numbers = subset.batches(0, count)
+        order = np.argsort(numbers)
+
+        def read(_: int, split: str = split, batches: list[object] = batches) -> Arrays:
+            part.reader.place_own(end)
+            return part.reader.values_on(split, batches)
+
+        own = part.cells.fill([f"end{end}-{split}"], read)[0]
+        part.evaluations += count
+        for name, array in own.items():
+            step = array[order] - part.held(split, name)[0 if end == 0 else max(part.values[split])][:count]
+            found[name] = np.array([step.mean() + values[name][end]])
+    return means(found)
