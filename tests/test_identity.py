@@ -33,7 +33,7 @@ from closerlook.runs.recipe import (
     TrainRecipe,
     inputs_of,
 )
-from closerlook.schedules import Constant, Cosine, LinearDecay, Restarts, Schedule, StepDecay, Warmup
+from closerlook.schedules import Constant, Cosine, Held, LinearDecay, Restarts, Schedule, StepDecay, Warmup
 
 DATA = DataSpec(name="digits", n_train=600, n_validation=200, n_statistics=100, n_read=300, seed=100)
 MODEL = ModelSpec(name="vgg11_bn", options={"width": 0.25, "head": "linear"})
@@ -47,6 +47,7 @@ SCHEDULES: dict[str, Schedule] = {
     "warmup": Warmup("200it"),
     "warmup and restarts": Warmup("200it", after=Restarts(first="10ep", mult=3)),
     "then": Constant().then(Cosine(), at="5ep"),
+    "held": Held(Restarts(first="10ep", rest="1ep")),
 }
 
 
@@ -86,6 +87,7 @@ PINNED = {
     "train, warmup": "train-498b0b71",
     "train, warmup and restarts": "train-a2f07591",
     "train, then": "train-b06e93e7",
+    "train, held": "train-6ac880fc",
     "train, fork": "train-8fd02790",
     "connect": "connect-9fee9e9b",
     "connect, bezier": "connect-0239930b",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from closerlook.durations import Clock, to_steps
 from closerlook.errors import UsageError
-from closerlook.schedules import Constant, Cosine, LinearDecay, Restarts, Schedule, StepDecay, Then, Warmup
+from closerlook.schedules import Constant, Cosine, Held, LinearDecay, Restarts, Schedule, StepDecay, Then, Warmup
 
 CLOCK = Clock(steps_per_epoch=7, total_steps=700)
 # A factor is one or two operations in float64: rounding stays far below this.
@@ -92,6 +92,46 @@ def test_the_floors_of_the_paper_are_at_epochs_10_30_70_150() -> None:
     # A cycle that the run cuts short has no floor.
     assert Restarts(first="10ep", mult=2).ends(Clock(13, 13 * 149)) == [13 * epoch for epoch in (10, 30, 70)]
     assert Restarts(first="50ep", mult=1).ends(clock) == [13 * epoch for epoch in (50, 100, 150)]
+
+
+def public_code(epochs: int) -> list[float]:
+    """The authors' loop over epochs: a cycle ends when the rate has become the smallest, not before it."""
+    rates, since, length = [], 0, 10
+    for _ in range(epochs):
+        rates.append((1 + math.cos(since / length * math.pi)) / 2)
+        since += 1
+        if rates[-1] == 0.0:
+            since, length = 0, 2 * length
+    return rates
+
+
+def test_one_epoch_of_rest_held_for_each_epoch_is_the_public_code() -> None:
+    clock = Clock(steps_per_epoch=3, total_steps=3 * 200)
+    cycles = Restarts(first="10ep", rest="1ep")
+    rates = factors(Held(cycles), clock)
+    assert rates[::3] == pytest.approx(public_code(200), abs=EXACT)
+    assert all(rates[step] == rates[step - step % 3] for step in range(600))
+    assert [epoch for epoch in range(200) if rates[3 * epoch] == 1.0] == [0, 11, 32, 73, 154]
+    assert cycles.ends(clock) == [3 * epoch for epoch in (11, 32, 73, 154)]
+    assert all(rates[end - 1] == 0.0 for end in cycles.ends(clock))
+
+
+@given(st.integers(1, 20), st.integers(0, 5), st.sampled_from([0.0, 0.3]))
+def test_a_rest_is_put_between_the_cycles_and_changes_nothing_in_them(first: int, rest: int, final: float) -> None:
+    clock = Clock(1, 120)
+    plain, rested = Restarts(f"{first}it", final=final), Restarts(f"{first}it", final=final, rest=f"{rest}it")
+    expected: list[float] = []
+    for start, end in pairwise([0, *plain.ends(clock)]):
+        expected += [plain.factor(clock)(step) for step in range(start, end)] + [final] * rest
+    length = min(len(expected), 120)
+    assert factors(rested, clock)[:length] == pytest.approx(expected[:length], abs=EXACT)
+
+
+def test_held_takes_the_value_at_the_begin_of_each_span() -> None:
+    assert factors(Held(Cosine(), every="5it")) == [factors(Cosine())[step - step % 5] for step in range(700)]
+    assert factors(Held(Cosine(), every="1it")) == factors(Cosine())
+    with pytest.raises(UsageError, match="cannot be held for 0 steps"):
+        Held(Cosine(), every="0it").factor(CLOCK)
 
 
 @pytest.mark.parametrize("broken", [Restarts("0it"), Restarts("10it", mult=0)])

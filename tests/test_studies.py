@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from closerlook.errors import StoreError, UsageError
-from closerlook.runs.recipe import TrainRecipe
+from closerlook.runs.identity import run_id
+from closerlook.runs.recipe import ConnectRecipe, PredictRecipe, Snapshot, TrainRecipe
 from closerlook.runs.store import Store, only_one
 from closerlook.studies import STUDIES, Results
 from closerlook.studies.restarts import numbers
@@ -21,7 +22,10 @@ def trainings(scale: str) -> dict[str, TrainRecipe]:
     return {role: recipe for role, recipe in roles.items() if isinstance(recipe, TrainRecipe)}
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small", "standard", "paper"])
+SCALES = ("smoke", "small", "standard", "paper", "author-code")
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_arms_of_a_seed_share_everything_up_to_the_schedule(scale: str) -> None:
     plan = STUDIES["restarts"].plan(scale)
     seed = plan.seeds[0]
@@ -37,36 +41,99 @@ def test_arms_of_a_seed_share_everything_up_to_the_schedule(scale: str) -> None:
     assert other.data.seed != r.data.seed
 
 
-@pytest.mark.parametrize("scale", ["small", "standard", "paper"])
+# Cooling costs K up to 7 % of the summed rate; at smoke, where it is one epoch of three and nothing is judged, 23 %.
+@pytest.mark.parametrize("scale", SCALES)
 def test_the_cooled_trunk_matches_the_summed_rate_within_a_tenth(scale: str, tmp_path: Path) -> None:
     found = numbers.summed_rates(Results(STUDIES["restarts"].plan(scale), Store(tmp_path)))
-    assert found["K"] == pytest.approx((1.0, 1.0), abs=0.1)
+    assert found["K"] == pytest.approx((1.0, 1.0), abs=0.25 if scale == "smoke" else 0.1)
 
 
-def test_every_compared_snapshot_ends_at_the_same_rate() -> None:
-    plan = STUDIES["restarts"].plan("small")
-    ends = []
-    for role, recipe in trainings("small").items():
-        if role.split("/")[-1] == "longer" or (role.startswith(("K", "S")) and role.endswith("train")):
-            continue
-        ends.append(recipe.schedule.factor(recipe.clock)(recipe.clock.total_steps - 1))
-    # The last step is at the final factor, 2e-5; a cosine is above it by (pi / 4000)^2 / 4 at most.
-    assert ends == pytest.approx([2e-5] * len(ends), abs=2e-6)
-    assert plan.about["floors"] == (15, 35, 75)
+@pytest.mark.parametrize("scale", ["small", "standard", "paper", "author-code"])
+def test_every_compared_snapshot_ends_at_the_same_rate(scale: str) -> None:
+    runs = trainings(scale)
+    by_run = {run_id(recipe): recipe for recipe in runs.values()}
+    predicted = [role for role in STUDIES["restarts"].plan(scale).roles.values() if isinstance(role, PredictRecipe)]
+    points = [ref for recipe in predicted for ref in recipe.points.values() if isinstance(ref, Snapshot)]
+    last = [by_run[ref.run].schedule.factor(by_run[ref.run].clock)(ref.step - 1) for ref in points]
+    assert len(last) >= 20
+    # The last step is at the final factor, 2e-5; a cosine of n steps is above it by (pi / n)^2 / 4, n >= 1000.
+    assert last == pytest.approx([2e-5] * len(last), abs=2.5e-6)
 
 
-def test_a_branch_begins_at_its_trunks_rate() -> None:
-    runs = trainings("small")
+def restarting(scale: str) -> list[int]:
+    """Epochs, counted from 0, at whose begin the rate of R is the largest."""
+    recipe = trainings(scale)["R/100/train"]
+    at, length = recipe.schedule.factor(recipe.clock), recipe.clock.steps_per_epoch
+    return [epoch for epoch in range(recipe.epochs) if at(epoch * length) == 1.0]
+
+
+@pytest.mark.parametrize(
+    ("scale", "peaks", "floors", "epochs"),
+    [
+        ("small", [0, 5, 15, 35], (15, 35, 75), 75),
+        ("standard", [0, 5, 15, 35], (15, 35, 75), 75),
+        ("paper", [0, 10, 30, 70, 150], (30, 70, 150), 200),
+        ("author-code", [0, 11, 32, 73, 154], (32, 73, 154), 200),
+    ],
+)
+def test_floors_are_the_last_steps_before_the_peaks(
+    scale: str, peaks: list[int], floors: tuple[int, ...], epochs: int
+) -> None:
+    plan = STUDIES["restarts"].plan(scale)
+    assert restarting(scale) == peaks
+    assert (plan.about["floors"], plan.about["epochs"]) == (floors, (epochs,))
+    r, s, k, c = (trainings(scale).get(f"{arm}/100/train") for arm in "RSKC")
+    assert r is not None
+    assert s is not None
+    assert k is not None
+    assert r.epochs == epochs
+    # What is compared ends at the last floor; the step decay of the paper is trained to the end of the figure.
+    assert s.epochs == (epochs if epochs == 200 else k.epochs)
+    assert k.epochs == floors[-1] - plan.about["cool"][0]
+    assert c is None or c.epochs == floors[-1]
+    assert {r.step(floor) for floor in floors} <= {r.step(time) for time in r.snapshots}
+
+
+def test_the_presets_differ_as_paper_and_code_do() -> None:
+    paper, code = trainings("paper"), trainings("author-code")
+    for runs, factor in ((paper, [1, 0.2, 0.2, 0.04]), (code, [1, 0.1, 0.01, 0.001])):
+        r, s = runs["R/100/train"], runs["S/100/train"]
+        assert (r.model.name, r.batch_size, r.augment, r.data.name) == ("vgg16", 100, True, "cifar10")
+        assert r.optimizer.model_dump() == {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4}
+        at, length = s.schedule.factor(s.clock), s.clock.steps_per_epoch
+        assert [at(epoch * length) for epoch in (59, 60, 149, 150)] == pytest.approx(factor)
+        assert at(120 * length) == pytest.approx(0.2 if runs is paper else 0.01)
+    steps = [{recipe.schedule.factor(recipe.clock)(step) for step in range(450)}
+             for recipe in (paper["R/100/train"], code["R/100/train"])]  # fmt: skip
+    assert (len(steps[0]), len(steps[1])) == (450, 1)
+    curve = STUDIES["restarts"].plan("author-code").roles["R/100/curve/73-154"]
+    assert isinstance(curve, ConnectRecipe)
+    assert (curve.epochs, curve.optimizer.lr, curve.optimizer.momentum, curve.optimizer.weight_decay) == (
+        101,
+        0.1,
+        0,
+        0,
+    )
+    at = curve.schedule.factor(curve.clock)
+    assert [at(450 * epoch) for epoch in (44, 45, 79, 80, 100)] == pytest.approx([1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(("scale", "late"), [("small", 75), ("paper", 150), ("author-code", 154)])
+def test_a_branch_begins_at_its_trunks_rate(scale: str, late: int) -> None:
+    runs, about = trainings(scale), STUDIES["restarts"].plan(scale).about
+    assert about["floors"][-1] == late
     for arm in "KS":
         trunk = runs[f"{arm}/100/train"]
-        for floor in (35, 75):
+        for floor in about["floors"][-2:]:
             branch = runs[f"{arm}/100/cool{floor}"]
-            before = trunk.schedule.factor(trunk.clock)(trunk.step(floor - 5) - 1)
+            assert branch.start is not None
+            assert branch.start.step == trunk.step(floor - about["cool"][0])
+            before = trunk.schedule.factor(trunk.clock)(branch.start.step - 1)
             assert branch.schedule.factor(branch.clock)(0) == before
 
 
 def test_verdict_seeds_are_not_tuning_seeds() -> None:
-    for scale in ("small", "standard", "paper"):
+    for scale in SCALES[1:]:
         assert min(STUDIES["restarts"].plan(scale).seeds) >= 100
     assert max(STUDIES["restarts"].plan("smoke").seeds) < 100
 
@@ -88,7 +155,7 @@ def test_unknown_scale_and_no_seed_are_refused() -> None:
         STUDIES["restarts"].plan("smoke", seeds=())
 
 
-@pytest.mark.parametrize("scale", ["standard", "paper"])
+@pytest.mark.parametrize("scale", ["standard", "paper", "author-code"])
 def test_large_scales_are_priced_without_their_data(scale: str, tmp_path: Path) -> None:
     rows = {row["kind"]: row for row in price(STUDIES["restarts"].plan(scale), tmp_path)}
     assert rows["train"]["flops"] > 1e14

@@ -124,7 +124,7 @@ class Restarts(_Chained):
 
     Cycles of `first`, `first` x `mult`, `first` x `mult`^2, ...; within a cycle of n steps the factor is
     ``final + (1 - final) (1 + cos(pi i / n)) / 2`` for i = 0 .. n - 1. Loshchilov and Hutter 2017
-    (arXiv 1608.03983), eq. 5.
+    (arXiv 1608.03983), eq. 5. After each cycle it stays at `final` for `rest` before the next one begins.
 
     Examples
     --------
@@ -136,18 +136,19 @@ class Restarts(_Chained):
     first: Duration
     mult: int = 2
     final: float = 0.0
+    rest: Duration = 0
     kind: Literal["restarts"] = "restarts"
 
     def ends(self, clock: Clock) -> list[int]:
-        """Steps at which the cycles within the run end: the floors."""
-        length, ends = to_steps(self.first, clock), list[int]()
+        """Steps at which the cycles within the run end, each with its rest: the floors."""
+        length, rest, ends = to_steps(self.first, clock), to_steps(self.rest, clock), list[int]()
         if length < 1 or self.mult < 1:
             raise UsageError(f"a cycle of {length} steps times {self.mult} never ends; both must be at least 1")
-        end = length
+        end = length + rest
         while end <= clock.total_steps:
             ends.append(end)
             length *= self.mult
-            end += length
+            end += length + rest
         return ends
 
     def factor(self, clock: Clock) -> Factor:
@@ -157,7 +158,7 @@ class Restarts(_Chained):
         def at(step: int) -> float:
             start = max((end for end in ends if end <= step), default=0)
             cycle = to_steps(self.first, clock) * self.mult ** sum(end <= step for end in ends)
-            return _cosine((step - start) / cycle, self.final)
+            return _cosine(min((step - start) / cycle, 1.0), self.final)
 
         return at
 
@@ -210,4 +211,27 @@ class Then(_Chained):
         return lambda step: first(step) if step < switch else second(step - switch)
 
 
-Schedule = Constant | StepDecay | LinearDecay | Cosine | Restarts | Warmup | Then
+@dataclass(frozen=True)
+class Held(_Chained):
+    """`inner`, set only once every `every` and held in between, as by a loop that sets the rate at each epoch's begin.
+
+    Examples
+    --------
+    >>> at = Held(Cosine(), every="1ep").factor(Clock(10, 100))
+    >>> [at(step) for step in (49, 50, 59)] == [Cosine().factor(Clock(10, 100))(step) for step in (40, 50, 50)]
+    True
+    """
+
+    inner: "Schedule"
+    every: Duration = "1ep"
+    kind: Literal["held"] = "held"
+
+    def factor(self, clock: Clock) -> Factor:
+        """Function from step to factor."""
+        length, inner = to_steps(self.every, clock), self.inner.factor(clock)
+        if length < 1:
+            raise UsageError(f"a rate cannot be held for {length} steps; 'every' must be at least one step")
+        return lambda step: inner(step - step % length)
+
+
+Schedule = Constant | StepDecay | LinearDecay | Cosine | Restarts | Warmup | Then | Held

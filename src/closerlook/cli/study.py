@@ -47,7 +47,8 @@ def study(
         Which study; closerlook ls studies.
     scale
         How large: every step, but tiny (smoke); minutes and a provisional verdict (small); all controls and at least
-        five seeds (standard); the paper's network and data, for large machines (paper).
+        five seeds (standard); the paper's network and data, for large machines (paper), or with the settings of its
+        authors' public code where they differ (author-code).
     data
         Other data than the scale's.
     data_dir

@@ -9,7 +9,7 @@ from closerlook.report import Figure, Table
 from closerlook.runs.recipe import Recipe
 from closerlook.runs.store import RunFolder, Store
 
-Scale = Literal["smoke", "small", "standard", "paper"]
+Scale = Literal["smoke", "small", "standard", "paper", "author-code"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """From stored results to the table that the rule judges, and to the numbers that are only shown."""
 
-import json
 from itertools import combinations
 from typing import Any
 
@@ -127,9 +126,7 @@ def gains(results: Results) -> dict[str, dict[int | str, list[float]]]:
 
 def metrics(results: Results, role: str) -> list[Row]:
     """The epochs of a training."""
-    path = results.folder(role).path / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [row for row in rows if "diverged" not in row]
+    return [row for row in results.folder(role).journal() if "diverged" not in row]
 
 
 def distances(results: Results, role: str) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,6 @@ from closerlook.runs.recipe import (
     Bend,
     ConnectRecipe,
     DataSpec,
-    OptimizerSpec,
     PointRef,
     PredictRecipe,
     ProfileRecipe,
@@ -23,7 +22,7 @@ from closerlook.runs.recipe import (
     SurfaceRecipe,
     TrainRecipe,
 )
-from closerlook.schedules import Constant, Cosine, LinearDecay, Restarts, Schedule, StepDecay
+from closerlook.schedules import Constant, Cosine, Held, LinearDecay, Restarts, Schedule, StepDecay
 from closerlook.studies.plan import Scale, StudyPlan
 from closerlook.studies.restarts.settings import SCALES, Settings
 
@@ -78,15 +77,15 @@ class Arms:
         half = (1 + s.final) / 2
         every = tuple(sorted({*range(0, s.epochs + 1, max(s.cycle, 1)), *s.floors}))
         early = tuple(floor - s.cool for floor in s.floors[-2:])
-        restarts: Schedule = Restarts(first=f"{s.cycle}ep", mult=s.mult, final=s.final)
+        end = s.epochs if s.tail else early[-1]
         runs = {
-            ("R", "train"): self._train(restarts, s.epochs, snapshots=every, forks=s.floors[-2:]),
+            ("R", "train"): self._train(self._cycles(s.cycle), s.epochs, snapshots=every, forks=s.floors[-2:]),
             ("K", "train"): self._train(Constant(half), early[-1], snapshots=_upto(every, early[-1]), forks=early),
             ("S", "train"): self._train(
-                StepDecay(at=s.drops, gamma=s.drop), early[-1], snapshots=_upto(every, early[-1]), forks=early
+                StepDecay(at=s.drops, gamma=s.drop), end, snapshots=_upto(every, end), forks=early
             ),
         }
-        runs["R", "longer"] = self._branch(runs["R", "train"], s.epochs, Constant(s.final), s.self_epochs)
+        runs["R", "longer"] = self._branch(runs["R", "train"], s.floors[-1], Constant(s.final), s.self_epochs)
         for arm in ("K", "S"):
             factor = runs[arm, "train"].schedule.factor(runs[arm, "train"].clock)
             for floor, start in zip(s.floors[-2:], early, strict=True):
@@ -94,14 +93,18 @@ class Arms:
                 cooling = LinearDecay(start=factor(s.steps(start) - 1), final=s.final, end=f"{s.steps(s.cool) - 1}it")
                 runs[arm, f"cool{floor}"] = self._branch(runs[arm, "train"], start, cooling, s.cool)
         if self.first or s.forks == "all":
-            last = s.epochs - s.floors[-2]
-            again = Restarts(first=f"{last}ep", mult=s.mult, final=s.final)
+            last = s.floors[-1] - s.floors[-2]
             runs["R'", "train"] = self._branch(
-                runs["R", "train"], s.floors[-2], again, last, order=self.seed + 1_000_000
+                runs["R", "train"], s.floors[-2], self._cycles(last - s.rest), last, order=self.seed + 1_000_000
             )
         if s.cosine:
-            runs["C", "train"] = self._train(Cosine(final=s.final), s.epochs, snapshots=every)
+            runs["C", "train"] = self._train(Cosine(final=s.final), s.floors[-1], snapshots=_upto(every, s.floors[-1]))
         return runs
+
+    def _cycles(self, first: int) -> Schedule:
+        s = self.settings
+        cycles = Restarts(first=f"{first}ep", mult=s.mult, final=s.final, rest=s.rest)
+        return Held(cycles) if s.per_epoch else cycles
 
     def _train(self, schedule: Schedule, epochs: int, **kept: Any) -> TrainRecipe:
         s = self.settings
@@ -126,9 +129,9 @@ class Arms:
         for arm in ("K", "S"):
             at |= {(arm, floor): self._snapshot((arm, f"cool{floor}"), s.cool) for floor in s.floors[-2:]}
         if ("R'", "train") in self.trunks:
-            at["R'", s.epochs] = self._snapshot(("R'", "train"), s.epochs - s.floors[-2])
+            at["R'", s.floors[-1]] = self._snapshot(("R'", "train"), s.floors[-1] - s.floors[-2])
         if s.cosine:
-            at["C", s.epochs] = self._snapshot(("C", "train"), s.epochs)
+            at["C", s.floors[-1]] = self._snapshot(("C", "train"), s.floors[-1])
         return at
 
     def _snapshot(self, run: tuple[str, str], epoch: int) -> Snapshot:
@@ -161,8 +164,7 @@ class Arms:
             ends = {"a": self.floors["R", a], "b": self.floors["R", b]}
             curve = ConnectRecipe(
                 data=s.data, model=s.model, **ends, epochs=s.curve_epochs, batch_size=s.batch_size, augment=s.augment,
-                optimizer=OptimizerSpec(lr=s.curve_lr, weight_decay=s.optimizer.weight_decay), precision=s.precision,
-                seed=self.seed,
+                optimizer=s.curve, schedule=s.curve_schedule, precision=s.precision, seed=self.seed,
             )  # fmt: skip
             points = (ends["a"], Bend(run=run_id(curve)), ends["b"])
             roles[f"R/{self.seed}/curve/{a}-{b}"] = curve
@@ -204,7 +206,7 @@ def between_seeds(arms: list[Arms]) -> Roles:
     """
     roles: Roles = {}
     s = arms[0].settings
-    late = s.epochs
+    late = s.floors[-1]
     for a, b in combinations(arms, 2):
         ends = (a.floors["R", late], b.floors["R", late])
         roles[f"I/{a.seed}-{b.seed}/segment"] = a.profile(*ends, t=s.t_segment, splits=("train",))
@@ -235,12 +237,17 @@ def _rows(s: Settings) -> tuple[tuple[str, str, str], ...]:
         ("network", f"{s.model.name}, {options}", s.chosen),
         ("optimizer", f"SGD, momentum {o.momentum}, largest LR {o.lr}, weight decay {o.weight_decay}", s.chosen),
         ("batch", f"{s.batch_size}, {'crop and flip' if s.augment else 'no augmentation'}, {s.precision}", s.chosen),
-        ("R", f"cosine cycles of {s.cycle} epochs x {s.mult}^i to LR {s.final * o.lr:g}; floors {s.floors}", s.chosen),
+        ("R", f"cosine cycles of {_cycle(s)} to LR {s.final * o.lr:g}; floors {s.floors}", s.chosen),
         (
             "K",
             f"constant LR {(1 + s.final) / 2 * o.lr:g}; branches cooled for {s.cool} epochs to each floor",
             by_design,
         ),
         ("S", f"LR x {s.drop} at {', '.join(map(str, s.drops))}; branches cooled for {s.cool} epochs", by_design),
-        ("curves", f"one bend, {s.curve_epochs} epochs, largest LR {s.curve_lr}", "fixed; they decide nothing"),
+        ("curves", f"one bend, {s.curve_epochs} epochs, largest LR {s.curve.lr}", "fixed; they decide nothing"),
     )
+
+
+def _cycle(s: Settings) -> str:
+    rest = f", {s.rest} epoch longer each" if s.rest else ""
+    return f"{s.cycle} epochs x {s.mult}^i{rest}{', set once per epoch,' if s.per_epoch else ''}"
