@@ -161,7 +161,7 @@ def test_barrier(place, capsys):
     ("words", "said"),
     [
         (["a.pt", "nowhere.pt", *ON], "no checkpoint at nowhere.pt"),
-        (["a.pt", "cli_users_module.py", *ON], "cannot be loaded without running code"),
+        (["a.pt", "cli_users_module.py", *ON], "cli_users_module.py cannot be loaded: it is no file of torch.save"),
         (["a.pt", "wide.pt", *ON], "0.weight: (5, 1, 3, 3) here, (4, 1, 3, 3) in the model"),
         (["a.pt", "half.pt", *ON], "float16"),
         (["a.pt", "b.pt", *ON[2:]], "which model goes with a.pt?"),

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from closerlook import files
-from closerlook.errors import DiskFullError, StoreError, UsageError
+from closerlook.errors import DiskFullError, StoreError
 
 
 def failing(patch: pytest.MonkeyPatch, moment: str, number: int) -> None:
@@ -252,28 +252,11 @@ class Evil:
         return (os.mkdir, (str(self.path),))
 
 
-def test_no_code_of_a_checkpoint_runs(tmp_path: Path) -> None:
-    torch.save({"weight": Evil(tmp_path / "ran")}, tmp_path / "evil.pt")
+def test_no_code_of_an_npz_runs(tmp_path: Path) -> None:
     np.savez(tmp_path / "evil.npz", x=np.array([Evil(tmp_path / "ran")], dtype=object))
-    with pytest.raises(UsageError, match=r"evil\.pt cannot be loaded without running code"):
-        files.load_state(tmp_path / "evil.pt")
     with pytest.raises(StoreError, match=r"evil\.npz"):
         files.read_arrays(tmp_path / "evil.npz")
     assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("wrap", [None, "state_dict", "model_state_dict", "model", "ema"])
-def test_a_state_dict_is_found_in_what_people_save(tmp_path: Path, wrap: str | None) -> None:
-    state = {"weight": torch.arange(3.0)}
-    torch.save(state if wrap is None else {"epoch": 3, wrap: state}, tmp_path / "a.pt")
-    assert torch.equal(files.load_state(tmp_path / "a.pt")["weight"], state["weight"])
-
-
-def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
-    torch.save({"epoch": 3}, tmp_path / "a.pt")
-    for path, message in ((tmp_path / "a.pt", "holds no state dict"), (tmp_path / "b.pt", "no checkpoint at")):
-        with pytest.raises(UsageError, match=message):
-            files.load_state(path)
 
 
 def test_checksums_are_sha256(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import closerlook
 
 ROOMS = [
-    "errors", "files", "evidence", "figures", "weights", "views", "batches", "layout", "evaluation", "activations",
-    "agreement", "durations", "schedules", "training", "curvature", "landscape", "similarity", "models", "data", "runs",
-    "steps", "launch", "report", "studies", "cli",
+    "errors", "files", "checkpoints", "evidence", "figures", "weights", "views", "batches", "layout", "evaluation",
+    "activations", "agreement", "durations", "schedules", "training", "curvature", "landscape", "similarity", "models",
+    "data", "runs", "steps", "launch", "report", "studies", "cli",
 ]  # fmt: skip
 ROOT = Path(closerlook.__file__).parent
 LIGHT = {"evidence": {"torch", "pandas", "matplotlib"}, "figures": {"torch"}, "files": {"pandas", "matplotlib"}}

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import closerlook as cl
 from closerlook.batches import Output, classification
 from closerlook.errors import MismatchError, UsageError
-from closerlook.views import borrowed, load_buffers
+from closerlook.views import borrowed
 from closerlook.weights import WeightSpace, distance, gram
 from conftest import Batch, digit_batches, small_net
 
@@ -34,14 +34,6 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.code(self.encoder(x)) @ self.decoder.weight
-
-
-class Wrapped(nn.Module):
-    """A model under the name that torch.compile or DataParallel gives it."""
-
-    def __init__(self, model: nn.Module, name: str) -> None:
-        super().__init__()
-        self.add_module(name, model)
 
 
 def by_hand(model: nn.Module) -> Tensor:
@@ -115,49 +107,10 @@ def test_every_source_gives_the_same_point(tmp_path: Path) -> None:
             assert "sha256:" in point.origin
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
-def test_prefixes_of_wrappers_are_no_part_of_a_name(prefix: str) -> None:
-    model = small_net()
-    wrapped: nn.Module = small_net(1)
-    for name in reversed(prefix.rstrip(".").split(".")):
-        wrapped = Wrapped(wrapped, name)
-    space = WeightSpace(model)
-    for source in (wrapped, {prefix + name: value for name, value in small_net(1).state_dict().items()}):
-        point = space.point(source)
-        assert torch.equal(point.vector, by_hand(small_net(1)))
-        assert set(point.buffers) == set(space.point(model).buffers)
-    assert torch.equal(WeightSpace(wrapped).point(model).vector, by_hand(model))
-    load_buffers(wrapped, space.point(model).buffers)
-    assert torch.equal(WeightSpace(model).point(wrapped).buffers["norm1.running_mean"], model.norm1.running_mean)
-
-
-def test_a_state_dict_that_does_not_fit_says_how() -> None:
-    model = small_net()
-    state = dict(model.state_dict())
-    del state["conv2.bias"]
-    state["tail.weight"] = torch.zeros(1)
-    state["head.weight"] = torch.zeros(3, 32)
-    state["norm1.running_mean"] = torch.zeros(7)
-    with pytest.raises(MismatchError) as error:
-        WeightSpace(model).point(state)
-    assert str(error.value).splitlines() == [
-        "state dict does not fit the model:",
-        "  missing: conv2.bias",
-        "  not in the model: tail.weight",
-        "  other shape: head.weight: (3, 32) here, (10, 32) in the model, "
-        "norm1.running_mean: (7,) here, (6,) in the model",
-    ]
-
-
-def test_a_long_list_of_differences_is_cut() -> None:
-    with pytest.raises(MismatchError, match=r"missing: conv1\.weight, .* and 3 more"):
-        WeightSpace(small_net()).point({})
-
-
 def test_types_are_not_mixed() -> None:
     model = small_net()
     state = {**model.state_dict(), "head.weight": model.head.weight.detach().double()}
-    with pytest.raises(MismatchError, match=r"state dict mixes torch\.float(32|64), torch\.float"):
+    with pytest.raises(MismatchError, match=r"mixes torch\.float32 \(head\.bias\), torch\.float64 \(head\.weight\)"):
         WeightSpace(model).point(state)
     model.head.double()
     space = WeightSpace(model)
@@ -277,12 +230,12 @@ class Drawing(nn.Module):
         return self.dropout(self.net(x)) + 0 * torch.rand(1)
 
 
-def prepared() -> tuple[Drawing, DataLoader, list[int]]:
-    """A model in mixed modes, with some gradients, a frozen weight and hooks; a shuffled loader; the hook's counter."""
+def prepared(shuffle: bool = True) -> tuple[Drawing, DataLoader, list[int]]:
+    """A model in mixed modes, with some gradients, a frozen weight and hooks; a loader; the hook's counter."""
     model = Drawing().to(memory_format=torch.channels_last)
     inputs, targets = (torch.cat(part) for part in zip(*digit_batches(), strict=True))
     seeded = torch.Generator().manual_seed(4)
-    loader = DataLoader(TensorDataset(inputs, targets), batch_size=32, shuffle=True, generator=seeded)
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size=32, shuffle=shuffle, generator=seeded)
     model.train()
     model.net.norm2.eval()
     model.net.head.weight.grad = torch.full_like(model.net.head.weight, 2.0)
@@ -367,10 +320,10 @@ def run_train(model: nn.Module, loader: DataLoader, **options: Any) -> None:
     cl.train(model, loader, lr=0.1, epochs=2, validation=loader, **options)
 
 
-# The number of the call that fails: in the pass for statistics or the one that reads, in the first epoch or the second.
+# The number of the call that fails: in the probe, the pass for statistics or the one that reads; in each epoch.
 CASES = [
-    (run_profile, (1, 3, 5, 20)),
-    (run_surface, (2, 4)),
+    (run_profile, (3, 6, 8, 11, 20)),
+    (run_surface, (2, 7, 10)),
     (run_connect, (1, 5)),
     (run_evaluate, (1, 3)),
     (run_train, (1, 4, 8)),
@@ -379,7 +332,8 @@ CASES = [
 
 @pytest.mark.parametrize(("call", "at"), [(call, at) for call, places in CASES for at in (None, *places)])
 def test_the_callers_things_come_back_as_they_were(call: Callable[..., None], at: int | None) -> None:
-    model, loader, calls = prepared()
+    # Reading refuses a loader that shuffles.
+    model, loader, calls = prepared(shuffle=call not in (run_profile, run_surface))
     torch.manual_seed(3)
     before = everything(model, loader)
     if at is None:

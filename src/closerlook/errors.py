@@ -13,12 +13,24 @@ class MismatchError(UsageError):
     """Two things that should fit (weights and model, two checkpoints) do not."""
 
 
+class CheckpointError(UsageError):
+    """A file is no checkpoint, is damaged, or cannot be read without running code."""
+
+
 class LoaderError(UsageError):
     """A loader breaks the batch contract (one-shot, empty, wrong shape)."""
 
 
 class LayerError(UsageError):
     """A pattern matches no layer, or a layer's output cannot be compared."""
+
+
+class TooFewExamplesError(UsageError):
+    """A similarity needs more examples than there are for so many directions."""
+
+
+class ConditionError(UsageError):
+    """A covariance is too ill-conditioned for what is to be read from it."""
 
 
 class DataMissingError(UsageError):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from closerlook.errors import MismatchError, UsageError
-from closerlook.weights import WeightSpace, plain_name
+from closerlook.weights import WeightSpace, named
 
 
 class FlatViews:
@@ -27,8 +27,8 @@ class FlatViews:
         gradients: bool = False,
         memory_format: torch.memory_format = torch.preserve_format,
     ) -> None:
-        named = {plain_name(name): value for name, value in model.named_parameters()}
-        self._parameters = [named[name] for name in space.names]
+        parameters = named(model).parameters
+        self._parameters = [parameters[name] for name in space.names]
         self._space = space
         first = self._parameters[0]
         for name, value in zip(space.names, self._parameters, strict=True):
@@ -152,6 +152,6 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 def load_buffers(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
     """Copy buffers into the model's own, by name."""
     with torch.inference_mode():  # a model may have replaced a buffer while it was read
-        for name, buffer in model.named_buffers():
-            if plain_name(name) in buffers:
-                buffer.copy_(buffers[plain_name(name)])
+        for name, buffer in named(model).buffers.items():
+            if name in buffers:
+                buffer.copy_(buffers[name])

@@ -1,7 +1,5 @@
 """Losses and hits per example in eval mode."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from closerlook.batches import BatchFn, Feed, Loader, batches_of, feed_for
-from closerlook.views import buffers_kept
+from closerlook.views import buffers_kept, modes_kept
 
 DIRECTION = {"loss": "lower is better", "accuracy": "higher is better", "error": "lower is better"}
 
@@ -98,14 +96,3 @@ def read(
         torch.cat(correct).numpy() if correct else None,
         torch.cat(kept).clone() if kept else None,
     )
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Put every module's training flag back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
