@@ -1,6 +1,8 @@
 """`train`, `runs`, `report` on one small store."""
 
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -76,7 +78,7 @@ def test_train_is_priced_run_and_reused(place, capsys):
         (["epochs=many"], ["epochs: must be a valid integer", "not 'many'"]),
         (["optimizer.name=sdg"], ["optimizer.name: must be 'sgd' or 'adam', not 'sdg'"]),
         (['schedule={"kind": "restart"}'], ["schedule: no 'restart' here; choose one of", "'restarts'"]),
-        (['schedule={"kind": "restarts", "frist": 1}'], ["schedule.first: missing", "did you mean first?"]),
+        (['schedule={"kind": "restarts", "frist": 1}'], ["schedule.first: missing", "did you mean first"]),
         (['start={"run": "x", "stp": 1}'], ["start.stp: unknown key; did you mean step?"]),
         (['start={"run": "train-0", "step": 1}'], ["start: runs holds no finished run train-0"]),
         (['snapshots=["3ep"]'], ["not at 3ep"]),
@@ -140,7 +142,7 @@ def test_ls_and_show(store, capsys):
 
 def test_verify_finds_damage_and_names_the_repair(store, place, capsys):
     assert main(["runs", "verify"]) == 0
-    assert "4 finished runs checked, 0 damaged; 0 unfinished" in capsys.readouterr().out
+    assert capsys.readouterr().out == "4 finished runs checked, 0 damaged; 0 unfinished\n"
     result = place / "runs" / store["segment"] / "results" / "profile.json"
     result.write_text(result.read_text()[:-20])
     (place / "runs" / store["train"] / "recipe.json").write_text("{")
@@ -154,11 +156,65 @@ def test_verify_finds_damage_and_names_the_repair(store, place, capsys):
     assert main(["runs", "verify", store["connect"]]) == 0
     capsys.readouterr()
     assert main(["runs", "verify"]) == 1
-    assert f"repair: closerlook runs rm {store['segment']}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "3 finished runs checked, 2 damaged; 1 unfinished, 0 of them damaged\n" in out
+    assert f"repair: closerlook runs rm {store['segment']} {store['train']} --runs runs, then the command that" in out
     assert {row["state"] for row in run(capsys, "runs", "ls")[1]} == {"damaged", "done", "begun"}
+    assert main(["runs", "ls"]) == 0
+    assert re.search(rf"{store['train']} +damaged +- +-", capsys.readouterr().out)
     status, _, err = run(capsys, "runs", "show", store["train"])
     assert status == 1
     assert "recipe.json is not readable JSON" in err
+
+
+def test_verify_looks_at_unfinished_runs(store, place, capsys):
+    folder = place / "runs" / store["train"]
+    (folder / "DONE").write_text("{}")
+    (folder / "recipe.json").unlink()
+    state = folder / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1])
+    assert main(["runs", "verify", store["train"]]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{store['train']}: recipe.json is missing or damaged: its command, started again, writes it anew",
+        f"{store['train']}: DONE is damaged: its command, started again, finishes the step from its last state",
+        f"{store['train']}: state.safetensors is damaged: its command, started again, sets it aside and starts the "
+        "step from its beginning",
+        "0 finished runs checked, 0 damaged; 1 unfinished, 1 of them damaged",
+    ]
+    assert run(capsys, "runs", "ls")[1][-1]["state"] == "damaged"
+
+
+def test_verify_finds_wrong_names_lost_inputs_and_leftovers(store, place, capsys):
+    runs = place / "runs"
+    (runs / store["train"]).rename(runs / "train-00000000")
+    shutil.rmtree(runs / store["connect"])
+    for process in (4_194_305, os.getpid()):  # no process has the first of these numbers, and we write the second
+        (runs / "study-x" / "figures").mkdir(parents=True, exist_ok=True)
+        for folder in (runs, runs / "study-x" / "figures", runs / "train-00000000"):
+            (folder / f".a.json.{process}.tmp").write_text("half")
+    assert main(["runs", "verify"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"train-00000000: its recipe is that of {store['train']}: give the folder that name")
+    assert lines[1] == f"{store['curve']}: it was made from {store['connect']}, which is not here (no damage)"
+    assert [line.partition(" was left half written")[0] for line in lines[2:5]] == [
+        f"runs/{folder}.a.json.4194305.tmp" for folder in ("", "study-x/figures/", "train-00000000/")
+    ]
+    assert lines[5].startswith("3 finished runs checked, 1 damaged")
+
+
+def test_a_newer_version_is_refused_with_the_repair(store, place, capsys):
+    path = place / "runs" / store["train"] / "recipe.json"
+    path.write_text(re.sub(r'"version": \d+', '"version": 99', path.read_text()))
+    checkpoint = path.parent / "checkpoints" / "step-000008.safetensors"
+    said = f"use the version that wrote it, or closerlook runs rm {store['train']} --runs "
+    for words in (["runs", "show", store["train"]], ["path", str(checkpoint), str(checkpoint)]):
+        assert main(words) == 1
+        assert said in capsys.readouterr().err
+    (path.parent / "DONE").unlink()
+    assert main(["train", "recipe.json"]) == 1
+    assert said in capsys.readouterr().err
+    assert main(["runs", "verify"]) == 1
+    assert said in capsys.readouterr().out
 
 
 def test_rm(store, place, capsys):
@@ -169,7 +225,7 @@ def test_rm(store, place, capsys):
     status, found, _ = run(capsys, "runs", "rm", store["connect"])
     assert (status, found["deleted"]) == (0, [store["connect"]])
     assert not folder.exists()
-    for words in ([], ["../.."], [store["connect"]]):
+    for words in ([], [""], [".."], ["../.."], ["."], [store["connect"]]):
         assert main(["runs", "rm", *words]) == 2
     assert (place / "recipe.json").exists()
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,7 +176,7 @@ def test_a_folder_of_another_recipe_fails_alone(tmp_path: Path) -> None:
     store = Store(tmp_path)
     spoiled, good = training(seeds=Seeds.of(3)), training()
     path = store.create(spoiled).path / "recipe.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 99'))
+    path.write_text(re.sub(r'"version": \d+', '"version": 99', path.read_text()))
     with pytest.raises(StepFailedError, match=rf"{run_id(spoiled)}: StoreError: .*use the version that wrote it, or"):
         finish(store, {"spoiled": spoiled, "good": good})
     assert store.folder(good).done
@@ -324,6 +325,22 @@ def test_a_worker_that_is_killed_gives_a_clear_error_and_the_work_goes_on_next_t
     assert events["first"] == "reused"
     assert set(events.values()) <= {"reused", "done"}
     assert store.folder(deadly).damage() == []
+
+
+def test_an_exception_ends_what_is_running() -> None:
+    begun: list[Future[None]] = []
+
+    def interrupted() -> None:
+        with pool(2) as executor:
+            assert executor.submit(abs, -1).result() == 1
+            begun.append(executor.submit(time.sleep, 600))
+            while not begun[0].running():
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert isinstance(begun[0].exception(), BrokenExecutor)
 
 
 PARENT = """

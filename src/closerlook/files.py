@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from closerlook.errors import DiskFullError, StoreError, UsageError
+from closerlook.errors import DiskFullError, StoreError
 
 _REPAIR = "if it belongs to a run, closerlook runs verify names the repair"
 _CHECKSUM = "sha256"
@@ -118,10 +118,14 @@ def set_aside(path: str | Path) -> Path:
 
 def remove_temporaries(folder: str | Path) -> None:
     """Delete what killed writers left half written in `folder` and the folders in it; no other may write there now."""
-    for pattern in (".*.tmp", "*/.*.tmp"):
-        for path in Path(folder).glob(pattern):
-            if path.suffixes[-2:-1] and path.suffixes[-2][1:].isdigit():  # ours carry a process number
-                path.unlink(missing_ok=True)
+    for path in temporaries(folder):
+        path.unlink(missing_ok=True)
+
+
+def temporaries(folder: str | Path) -> list[Path]:
+    """Files that are being written, or were when their writer was killed, in `folder` and the folders in it."""
+    found = [path for pattern in (".*.tmp", "*/.*.tmp") for path in Path(folder).glob(pattern)]
+    return [path for path in found if path.suffixes[-2:-1] and path.suffixes[-2][1:].isdecimal()]  # of a process
 
 
 def to_json(value: Any) -> str:
@@ -199,34 +203,6 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def load_state(path: str | Path) -> dict[str, Tensor]:
-    """Load a state dict from `.safetensors`, or from `.pt`, `.pth`, `.bin` with ``weights_only=True``.
-
-    Raises
-    ------
-    UsageError
-        The file is missing, or holds something other than tensors by name.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"no checkpoint at {path}; give the path of a .safetensors or .pt file")
-    if path.suffix == ".safetensors":
-        return read_tensors(path)[0]
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UsageError(
-            f"{path} cannot be loaded without running code ({type(error).__name__}); save it again with "
-            "torch.save(model.state_dict(), path)"
-        ) from error
-    for key in ("state_dict", "model_state_dict", "model", "ema"):
-        if isinstance(stored, Mapping) and isinstance(stored.get(key), Mapping):
-            stored = stored[key]
-    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
-        raise UsageError(f"{path} holds no state dict; save it with torch.save(model.state_dict(), path)")
-    return dict(stored)
 
 
 def sha256(path: str | Path) -> str:

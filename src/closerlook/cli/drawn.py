@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 
 from closerlook import figures
 from closerlook.cli.profiles import drawing, splits_of
-from closerlook.cli.summary import rows
 from closerlook.landscape import Profile, Surface
 from closerlook.report import Figure
 from closerlook.runs.store import RunFolder
@@ -27,7 +26,7 @@ def figures_of(folder: RunFolder) -> list[Figure]:
 
 
 def _training(folder: RunFolder) -> Drawn:
-    journal = [row for row in rows(folder) if "diverged" not in row]
+    journal = [row for row in folder.journal() if "diverged" not in row]
     epochs = [row["epoch"] for row in journal]
     if not journal:
         return

@@ -58,7 +58,7 @@ def found(name: str, store: Store) -> RunFolder:
 def page(folders: Sequence[RunFolder]) -> html.Report:
     """The report of some runs."""
     told = [summary(folder) for folder in folders]
-    environments = [files.read_json(folder.path / "environment.json") for folder in folders if folder.done]
+    environments = [folder.made_in() or {} for folder in folders if folder.done]
     return html.Report(
         title=", ".join(folder.id for folder in folders[:3]) + (" and others" if len(folders) > 3 else ""),
         question="What these runs came to; nothing is judged here.",

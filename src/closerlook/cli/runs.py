@@ -48,8 +48,7 @@ def show(name: Name, runs: Runs = Path("runs"), json: Json = False) -> int:
     """
     folder = find(name, Store(runs))
     recipe, told = folder.recipe().model_dump(mode="json"), summary(folder)
-    made = folder.path / "environment.json"
-    where = files.read_json(made) if made.exists() else None
+    where = folder.made_in()
     text = f"{described(told)}\n\nrecipe:\n{files.to_json(recipe)}\nmade with:\n{files.to_json(where)}".rstrip()
     answer({**told, "recipe": recipe, "environment": where}, text, json)
     return 0

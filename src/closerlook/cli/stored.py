@@ -1,4 +1,4 @@
-"""The runs of a store: found by name, told in a line, checked."""
+"""The runs of a store: found by name, told in a line."""
 
 from collections.abc import Collection
 from typing import Any
@@ -18,6 +18,8 @@ def find(name: str, store: Store) -> RunFolder:
     UsageError
         There is none, or there are several.
     """
+    if not name:
+        raise UsageError("a run has a name; closerlook runs ls lists them")
     names = [folder.id for folder in store.runs()]
     begin = [each for each in names if each.startswith(name)]
     if name in names or len(begin) != 1:
@@ -48,13 +50,3 @@ def needs(folder: RunFolder, names: Collection[str]) -> bool:
         return not set(inputs_of(folder.recipe())).isdisjoint(names)
     except StoreError:
         return False
-
-
-def damage(folder: RunFolder) -> list[str]:
-    """What is wrong with the files of a finished run; nothing is said of one that is not finished."""
-    if not folder.done:
-        return []
-    try:
-        return folder.damage()
-    except StoreError as error:
-        return [str(error)]

@@ -1,6 +1,5 @@
 """What a run came to, by its kind, in a few numbers."""
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,13 +32,6 @@ def _results(folder: RunFolder) -> dict[str, Any]:
     return _KINDS[kind](folder)
 
 
-def rows(folder: RunFolder) -> list[dict[str, Any]]:
-    """The journal of a training, one row per epoch."""
-    path = folder.path / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
-
-
 def _train(folder: RunFolder) -> dict[str, Any]:
     checkpoints = sorted((folder.path / "checkpoints").glob("step-*.safetensors"))
     return {**_last(folder), **folder.result("outcome"), "checkpoints": checkpoints}
@@ -50,7 +42,7 @@ def _connect(folder: RunFolder) -> dict[str, Any]:
 
 
 def _last(folder: RunFolder) -> dict[str, Any]:
-    return {name: value for row in rows(folder)[-1:] for name, value in row.items()}
+    return {name: value for row in folder.journal()[-1:] for name, value in row.items()}
 
 
 def _profile(folder: RunFolder) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """``closerlook runs rm`` and ``closerlook runs verify``: fewer runs, and sound ones."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +9,9 @@ from tyro.conf import Positional, arg
 
 from closerlook.cli.answer import answer
 from closerlook.cli.options import DryRun, Json, Runs
-from closerlook.cli.stored import damage, find, needs
+from closerlook.cli.stored import find, needs
 from closerlook.errors import UsageError
+from closerlook.runs.inspection import Inspection, inspect, leftovers
 from closerlook.runs.store import Store, only_one
 
 Names = Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...", help_behavior_hint="")]
@@ -46,9 +49,10 @@ def rm(names: Names, runs: Runs = Path("runs"), dry_run: DryRun = False, json: J
 
 
 def verify(names: Names = (), runs: Runs = Path("runs"), json: Json = False) -> int:
-    """Compare every file of finished runs with the checksum that was taken when they finished.
+    """Compare every file of finished runs with the checksum that was taken when they finished, and look at the others.
 
-    Exit status 1 when a file is missing or changed; what to do is said then.
+    Of an unfinished run it is seen whether it can go on from its state. Exit status 1 when something is damaged; what
+    to do is said then. Nothing is changed.
 
     Parameters
     ----------
@@ -61,16 +65,27 @@ def verify(names: Names = (), runs: Runs = Path("runs"), json: Json = False) -> 
     closerlook runs verify train-1a2b3c4d
     """
     store = Store(runs)
-    folders = [find(name, store) for name in names] or store.runs()
-    damages = {folder.id: damage(folder) for folder in folders}
-    broken = [run for run, found in damages.items() if found]
-    finished = [folder.id for folder in folders if folder.done]
-    lines = [f"{run}: {what}" for run, found in damages.items() for what in found]
-    lines.append(
-        f"{len(finished)} finished runs checked, {len(broken)} damaged; {len(folders) - len(finished)} unfinished"
-    )
+    found = [inspect(folder) for folder in [find(name, store) for name in names] or store.runs()]
+    left = [] if names else leftovers(runs)
+    answer([asdict(each) for each in found], "\n".join([*_told(found), *map(_half, left), *_summed(found, runs)]), json)
+    return 1 if any(each.damage for each in found) else 0
+
+
+def _told(found: Sequence[Inspection]) -> list[str]:
+    damaged = [f"{each.run}: {what}" for each in found for what in each.damage]
+    return damaged + [f"{each.run}: {what} (no damage)" for each in found for what in each.notes]
+
+
+def _half(path: Path) -> str:
+    return f"{path} was left half written by a killed process (no damage); it can be deleted"
+
+
+def _summed(found: Sequence[Inspection], runs: Path) -> list[str]:
+    finished = [each for each in found if each.done]
+    broken = [each.run for each in finished if each.damage]
+    others = [each for each in found if not each.done]
+    stuck = f", {sum(bool(each.damage) for each in others)} of them damaged" if others else ""
+    lines = [f"{len(finished)} finished runs checked, {len(broken)} damaged; {len(others)} unfinished{stuck}"]
     if broken:
         lines.append(f"repair: closerlook runs rm {' '.join(broken)} --runs {runs}, then the command that made them")
-    told = [{"run": run, "done": run in finished, "damage": found} for run, found in damages.items()]
-    answer(told, "\n".join(lines), json)
-    return 1 if broken else 0
+    return lines

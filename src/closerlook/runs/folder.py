@@ -50,18 +50,32 @@ class RunFolder:
         StoreError
             Missing, truncated, or written by a newer closerlook.
         """
-        path = self.path / "recipe.json"
-        if not path.exists():
-            raise StoreError(f"{self.path} is no run folder: it has no recipe.json")
+        settings = self.settings()
         try:
-            return ADAPTER.validate_python(files.read_json(path))
+            return ADAPTER.validate_python(settings)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise StoreError(
-                f"{path} is not a recipe of this version of closerlook: {where}: {first['msg']}; use the version that "
-                f"wrote it, or {self.repair}"
+                f"{self.path / 'recipe.json'} is not a recipe of this version of closerlook: {where}: {first['msg']}; "
+                f"use the version that wrote it, or {self.repair}"
             ) from error
+
+    def settings(self) -> dict[str, Any]:
+        """The stored recipe as it was written, by whatever version.
+
+        Raises
+        ------
+        StoreError
+            Missing, or damaged.
+        """
+        path = self.path / "recipe.json"
+        if not path.exists():
+            raise StoreError(f"{self.path} is no run folder: it has no recipe.json")
+        settings = files.read_json(path)
+        if not isinstance(settings, dict):
+            raise StoreError(f"{path} holds no recipe; closerlook runs verify names the repair")
+        return settings
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -33,12 +33,11 @@ class Store:
             Another recipe has the same eight digits (delete or move one of the two), or another version wrote it.
         """
         folder = self.folder(recipe)
-        stored = folder.path / "recipe.json"
         try:
-            files.read_json(stored)
+            folder.settings()
         except StoreError:
             with folder.lock():
-                files.write_json(stored, recipe.model_dump(mode="json"))
+                files.write_json(folder.path / "recipe.json", recipe.model_dump(mode="json"))
         if identity(folder.recipe()) != identity(recipe):
             raise StoreError(f"{folder.path} holds another recipe with the same short hash; move that folder away")
         return folder
