@@ -105,53 +105,70 @@ CONSTANT = TensorDataset(IMAGES, torch.zeros(96, dtype=torch.long))
 FLOATS = TensorDataset(IMAGES, torch.rand(96, generator=seeded()))
 AUGMENTED = r"gives other batch\.0 for the same batch\.1 in each pass: random augmentation\. Use the transforms of eval"
 REORDERED = r"same examples in another order in each pass: it shuffles\. Pass shuffle=False;"
+BATCHES_OF = "begins with batches of "
 OTHERS = r"gives other examples in each pass: it shuffles\. "
-REFUSED: dict[str, tuple[Any, str]] = {
-    "augmented by torch": (DataLoader(Augmented(of_torch), 16), AUGMENTED),
-    "augmented by numpy": (DataLoader(Augmented(of_numpy), 16), AUGMENTED),
-    "augmented by random": (DataLoader(Augmented(random.random), 16), AUGMENTED),
-    "a few augmented": (DataLoader(Augmented(of_torch, share=0.2), 16), AUGMENTED),
-    "augmented by workers": (DataLoader(Augmented(of_torch), 16, num_workers=1), AUGMENTED),
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "augmented by torch": (lambda: DataLoader(Augmented(of_torch), 16), AUGMENTED),
+    "augmented by numpy": (lambda: DataLoader(Augmented(of_numpy), 16), AUGMENTED),
+    "augmented by random": (lambda: DataLoader(Augmented(random.random), 16), AUGMENTED),
+    "a few augmented": (lambda: DataLoader(Augmented(of_torch, share=0.2), 16), AUGMENTED),
+    "augmented by workers": (lambda: DataLoader(Augmented(of_torch), 16, num_workers=1), AUGMENTED),
     "augmented by workers that stay": (
-        DataLoader(Augmented(random.random), 16, num_workers=1, persistent_workers=True), AUGMENTED
+        lambda: DataLoader(Augmented(random.random), 16, num_workers=1, persistent_workers=True),
+        AUGMENTED,
     ),
-    "other labels": (Fresh(label_noise), r"gives other batch\.1 for the same batch\.0"),
-    "shuffled": (DataLoader(DATA, 32, shuffle=True), REORDERED),
-    "shuffled in one batch": (DataLoader(DATA, 96, shuffle=True), REORDERED),
-    "shuffled by workers": (DataLoader(DATA, 32, shuffle=True, num_workers=1), REORDERED),
-    "shuffled by its own generator": (DataLoader(DATA, 32, shuffle=True, generator=seeded()), REORDERED),
-    "shuffled by a sampler": (DataLoader(DATA, 32, sampler=RandomSampler(DATA, generator=seeded())), REORDERED),
-    "shuffled constants": (DataLoader(CONSTANT, 48, shuffle=True), REORDERED),
-    "shuffled, only the first batches seen": (DataLoader(DATA, 8, shuffle=True), OTHERS + "Pass shuffle=False;"),
-    "shuffled floats": (DataLoader(FLOATS, 8, shuffle=True), OTHERS + "Pass shuffle=False;"),
-    "shuffled and augmented": (DataLoader(Augmented(of_torch), 32, shuffle=True), r"in another order in each pass"),
+    "other labels": (lambda: Fresh(label_noise), r"gives other batch\.1 for the same batch\.0"),
+    "shuffled": (lambda: DataLoader(DATA, 32, shuffle=True), REORDERED),
+    "shuffled in one batch": (lambda: DataLoader(DATA, 96, shuffle=True), REORDERED),
+    "shuffled by workers": (lambda: DataLoader(DATA, 32, shuffle=True, num_workers=1), REORDERED),
+    "shuffled by its own generator": (lambda: DataLoader(DATA, 32, shuffle=True, generator=seeded()), REORDERED),
+    "shuffled by a sampler": (lambda: DataLoader(DATA, 32, sampler=RandomSampler(DATA, generator=seeded())), REORDERED),
+    "shuffled constants": (lambda: DataLoader(CONSTANT, 48, shuffle=True), REORDERED),
+    "shuffled, only the first batches seen": (
+        lambda: DataLoader(DATA, 8, shuffle=True),
+        OTHERS + "Pass shuffle=False;",
+    ),
+    "shuffled floats": (lambda: DataLoader(FLOATS, 8, shuffle=True), OTHERS + "Pass shuffle=False;"),
+    "shuffled and augmented": (
+        lambda: DataLoader(Augmented(of_torch), 32, shuffle=True),
+        r"in another order in each pass",
+    ),
     "shuffled, the last left out": (
-        DataLoader(DATA, 40, shuffle=True, drop_last=True),
+        lambda: DataLoader(DATA, 40, shuffle=True, drop_last=True),
         OTHERS + "With drop_last it also leaves out others each time: pass shuffle=False and drop_last=False",
     ),
     "batches of a shuffling sampler": (
-        DataLoader(DATA, batch_sampler=BatchSampler(RandomSampler(DATA), 40, drop_last=True)), OTHERS + "With drop_last"
+        lambda: DataLoader(DATA, batch_sampler=BatchSampler(RandomSampler(DATA), 40, drop_last=True)),
+        OTHERS + "With drop_last",
     ),
     "with replacement": (
-        DataLoader(DATA, 32, sampler=RandomSampler(DATA, replacement=True)), OTHERS + "It draws with replacement"
+        lambda: DataLoader(DATA, 32, sampler=RandomSampler(DATA, replacement=True)),
+        OTHERS + "It draws with replacement",
     ),
     "weighted": (
-        DataLoader(DATA, 32, sampler=WeightedRandomSampler(torch.ones(96), 96)), OTHERS + "It draws with replacement"
+        lambda: DataLoader(DATA, 32, sampler=WeightedRandomSampler(torch.ones(96), 96)),
+        OTHERS + "It draws with replacement",
     ),
-    "random lengths": (DataLoader(RandomLength(), 16), r"begins with batches of 16, 16 examples in one pass and 16, 5 in the next: its passes have"),
-    "used up": (UsedUp(), "gave no batch"),
-    "all random": (Fresh(lambda: iter([(torch.rand(8, 1, 8, 8), torch.rand(8))])), r"other batch\.0, batch\.1 in each"),
-    "empty": ([], "gave no batch"),
-    "one-shot": (iter(digit_batches()), "one-shot iterator"),
-}  # fmt: skip
+    "random lengths": (
+        lambda: DataLoader(RandomLength(), 16),
+        BATCHES_OF + r"16, 16 examples in one pass and 16, 5 in the next: its passes have",
+    ),
+    "used up": (UsedUp, "gave no batch"),
+    "all random": (
+        lambda: Fresh(lambda: iter([(torch.rand(8, 1, 8, 8), torch.rand(8))])),
+        r"other batch\.0, batch\.1 in each",
+    ),
+    "empty": (list, "gave no batch"),
+    "one-shot": (lambda: iter(digit_batches()), "one-shot iterator"),
+}
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_does_not_repeat_is_refused_with_its_cause(kind: str) -> None:
-    loader, message = REFUSED[kind]
+    make, message = REFUSED[kind]
     feed = Feed(torch.device("cpu"), regression) if kind in ("shuffled floats", "all random") else FEED
     with pytest.raises(LoaderError, match=f"(?s)test .*{message}"):
-        probe(loader, feed=feed)
+        probe(make(), feed=feed)
 
 
 def whole(shuffle: bool) -> TensorBatches:
@@ -338,7 +355,9 @@ def test_generators_and_buffers_come_back(kind: str | None) -> None:
     model.eval()
     own = seeded()
     loader = DataLoader(DATA, 32, shuffle=kind is not None, generator=own)
-    torch.manual_seed(5), np.random.seed(5), random.seed(5)
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
 
     def states() -> list[Any]:
         numbers = [value.tolist() for value in model.state_dict().values()]

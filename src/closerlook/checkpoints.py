@@ -124,13 +124,11 @@ def _inside(index: Path, shard: str) -> Path:
 
 
 def _unpickled(path: Path) -> Any:
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty: it was never written to its end; get it again")
     try:
-        if path.stat().st_size == 0:
-            raise CheckpointError(f"{path} is empty; it was never written to its end")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except Exception as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise CheckpointError(f"{path} cannot be loaded: {_why(str(error))}") from error
 
 
