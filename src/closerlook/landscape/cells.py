@@ -13,6 +13,7 @@ from closerlook import files
 from closerlook.errors import StoreError, UsageError
 
 Arrays = Mapping[str, np.ndarray]
+_SETTINGS = "reading.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Cells:
     def __post_init__(self) -> None:
         if self.folder is None:
             return
-        path = self.folder / "reading.json"
+        path = self.folder / _SETTINGS
         if not path.exists():
             files.write_json(path, dict(self.settings))
         held, asked = files.read_json(path), dict(self.settings)
@@ -63,6 +64,8 @@ class Cells:
             return
         with _held(lock, number, wait) as mine:
             if mine and not path.exists():
+                if not (path.parent / _SETTINGS).exists():
+                    raise StoreError(f"{path.parent} was removed while it was read; start the command again")
                 files.write_arrays(path, make())
 
     def _path(self, name: str) -> Path:

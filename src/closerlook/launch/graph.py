@@ -5,11 +5,11 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from typing import Literal
 
-from closerlook.errors import StepFailedError, StoreError, UsageError
+from closerlook.errors import DiskFullError, StepFailedError, StoreError, UsageError
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import Recipe, inputs_of
 from closerlook.runs.store import Store
-from closerlook.steps import run_step
+from closerlook.steps import has_helper, help_step, run_step
 from closerlook.steps.cost import counts
 
 Outcome = Literal["reused", "done", "failed"]
@@ -78,7 +78,8 @@ def launch(
     UsageError
         A recipe needs a run that is neither among them nor finished in the store; fewer than one job.
     StepFailedError
-        Some steps raised; all those that do not depend on them were finished first, unless the executor broke.
+        Some steps raised; all those that do not depend on them were finished first, unless the executor broke or the
+        disk is full.
     """
     if jobs < 1:
         raise UsageError(f"{jobs} jobs do no work; take at least one")
@@ -88,6 +89,7 @@ def launch(
     while work.waiting or work.running:
         for run in work.ready()[: jobs - len(work.running)]:
             work.submit(run, executor)
+        work.lend(jobs, executor)
         if work.running:
             work.collect()
         elif not work.ready():
@@ -105,7 +107,9 @@ class _Work:
         self.running: dict[Future[str], str] = {}
         self.failures: dict[str, BaseException] = {}
         self.finished: set[str] = set()
-        self.broken = False
+        self.helping: set[Future[None]] = set()
+        self.helped: set[str] = set()
+        self.ended = False
 
     def check_inputs(self) -> None:
         to_do = {run: recipe for run, recipe in self.graph.nodes.items() if not self.store.folder(run).done}
@@ -121,7 +125,7 @@ class _Work:
                 self._close(run, "reused")
 
     def ready(self) -> list[str]:
-        if self.broken:
+        if self.ended:
             return []
         return [run for run in self.waiting if self.finished.issuperset(self.graph.needs[run])]
 
@@ -133,7 +137,17 @@ class _Work:
         except (StoreError, BrokenExecutor) as error:
             self._fail(run, error)
 
+    def lend(self, jobs: int, executor: Executor) -> None:
+        """Let idle jobs help with steps that several processes can work on, each step once."""
+        self.helping = {future for future in self.helping if not future.done()}
+        open_to = [run for run in self.running.values() if has_helper(self.graph.nodes[run].kind)]
+        for run in open_to[: max(0, jobs - len(self.running) - len(self.helping))]:
+            if run not in self.helped and not self.ended:
+                self.helped.add(run)
+                self.helping.add(executor.submit(help_step, str(self.store.folder(run).path)))
+
     def collect(self) -> None:
+        # What a helper says is not asked: an error of its own comes again in the step itself.
         for future in wait(self.running, return_when=FIRST_COMPLETED).done:
             run, error = self.running.pop(future), future.exception()
             if error is None:
@@ -142,8 +156,8 @@ class _Work:
                 self._fail(run, error)
 
     def _fail(self, run: str, error: BaseException) -> None:
-        # A process pool that lost one process takes no more work.
-        self.broken = self.broken or isinstance(error, BrokenExecutor)
+        # A process pool that lost one process takes no more work; a full disk would let the next step fail as well.
+        self.ended = self.ended or isinstance(error, BrokenExecutor | DiskFullError)
         self.failures[run] = error
         self._close(run, "failed", _described(error))
 

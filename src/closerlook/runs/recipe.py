@@ -99,13 +99,14 @@ PointRef = Annotated[Snapshot | Bend | Average | File, Field(discriminator="kind
 Precision = Literal["fp32", "bf16"]
 BatchStats = Literal["recompute", "reference", "interpolate", "keep"]
 Split = Literal["train", "test"]
+MemoryFormat = Literal["channels_last", "contiguous"]
 
 
 class TrainRecipe(Frozen):
     """Train a network; `start` is a fork (whole state) of another run."""
 
     kind: Literal["train"] = "train"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     data: DataSpec
     model: ModelSpec
     optimizer: OptimizerSpec
@@ -114,6 +115,7 @@ class TrainRecipe(Frozen):
     batch_size: int
     augment: bool = False
     precision: Precision = "fp32"
+    memory_format: MemoryFormat = "channels_last"
     seeds: Seeds
     snapshots: tuple[Duration, ...] = ()
     forks: tuple[Duration, ...] = ()
@@ -134,7 +136,7 @@ class ConnectRecipe(Frozen):
     """Train a curve between two points."""
 
     kind: Literal["connect"] = "connect"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     data: DataSpec
     model: ModelSpec
     a: PointRef
@@ -147,6 +149,7 @@ class ConnectRecipe(Frozen):
     batch_size: int
     augment: bool = False
     precision: Precision = "fp32"
+    memory_format: MemoryFormat = "channels_last"
     seed: int
 
     @property
@@ -157,41 +160,46 @@ class ConnectRecipe(Frozen):
 
 
 class Reading(Frozen):
-    """What every step that reads losses shares: splits, batch-norm policy, batch size of the readings."""
+    """What every step that reads losses shares: splits, batch-norm policy, batch size, precision and layout."""
 
     data: DataSpec
     model: ModelSpec
     splits: tuple[Split, ...] = ("train", "test")
     batch_stats: BatchStats = "recompute"
     batch_size: int = 500
+    precision: Precision = "fp32"
+    memory_format: MemoryFormat = "channels_last"
 
 
 class ProfileRecipe(Reading):
-    """Read metrics along a segment or curve through the given control points."""
+    """Read metrics along a segment or curve through the given control points, all or to a tolerance in nats."""
 
     kind: Literal["profile"] = "profile"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     curve: Literal["line", "polychain", "bezier"] = "line"
     points: tuple[PointRef, ...]
     t: int = 25
+    tolerance: float | None = None
+    level: float = 0.95
 
 
 class SurfaceRecipe(Reading):
     """Read metrics on the plane through three points, with others projected on it."""
 
     kind: Literal["surface"] = "surface"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     points: tuple[PointRef, PointRef, PointRef]
     marks: dict[str, PointRef] = {}
     grid: tuple[int, int] = (21, 21)
     margin: float = 0.2
+    tolerance: float | None = None
 
 
 class BarriersRecipe(Reading):
     """Barriers between all pairs of points."""
 
     kind: Literal["barriers"] = "barriers"
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     points: dict[str, PointRef]
     t: int = 11
 

@@ -1,55 +1,103 @@
 """Steps that read: `profile`, `surface`, `barriers`, `predict`. Judged numbers are read in fp32."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import torch
 
 from closerlook import files
-from closerlook.batches import feed_for
+from closerlook.batches import autocast_dtype, feed_for
+from closerlook.errors import StoreError
 from closerlook.evaluation import estimate_batch_stats, evaluate
-from closerlook.landscape import Subspace, barrier_matrix, plane, profile, surface
-from closerlook.runs.recipe import BarriersRecipe, PredictRecipe, ProfileRecipe, SurfaceRecipe
+from closerlook.landscape import Profile, Subspace, Surface, barrier_matrix, plane, profile, surface
+from closerlook.runs.recipe import BarriersRecipe, PredictRecipe, ProfileRecipe, Reading, SurfaceRecipe
 from closerlook.runs.store import RunFolder
-from closerlook.steps.registry import step
-from closerlook.steps.setting import Resolver, fixed_batches, network, parts, reading_batches, statistics_batches
+from closerlook.steps.registry import CELLS, helper, step
+from closerlook.steps.setting import (
+    MEMORY_FORMATS,
+    Resolver,
+    fixed_batches,
+    network,
+    parts,
+    reading_batches,
+    statistics_batches,
+)
 
 
 @step("profile")
 def read_profile(recipe: ProfileRecipe, folder: RunFolder) -> None:
     """Metrics along a segment or a trained curve."""
-    model = network(recipe.model, recipe.data, seed=0)
-    find = Resolver(model, folder)
-    splits, statistics = reading_batches(recipe), statistics_batches(recipe, model)
-    curve = Subspace(recipe.curve, tuple(find.point(ref) for ref in recipe.points))
-    found = profile(model, curve, splits, recipe.t, batch_stats=recipe.batch_stats, stats_loader=statistics)
-    files.write_json(folder.path / "results" / "profile.json", {**found.to_dict(), "length": curve.length()})
+    with _cells_of(folder, "profile") as unfinished:
+        if unfinished:
+            found, length = profile_in_cells(recipe, folder)
+            files.write_json(folder.path / "results" / "profile.json", {**found.to_dict(), "length": length})
 
 
 @step("surface")
 def read_surface(recipe: SurfaceRecipe, folder: RunFolder) -> None:
     """Metrics on a plane, with other points projected on it."""
-    model = network(recipe.model, recipe.data, seed=0)
-    find = Resolver(model, folder)
-    splits, statistics = reading_batches(recipe), statistics_batches(recipe, model)
-    first, second, third = (find.point(ref) for ref in recipe.points)
-    found = surface(
-        model, plane(first, second, third), splits, grid=recipe.grid, margin=recipe.margin,
-        mark={name: find.point(ref) for name, ref in recipe.marks.items()},
-        batch_stats=recipe.batch_stats, stats_loader=statistics,
+    with _cells_of(folder, "surface") as unfinished:
+        if unfinished:
+            found = surface_in_cells(recipe, folder)
+            files.write_json(folder.path / "results" / "surface.json", found.to_dict())
+
+
+@helper("profile")
+def profile_in_cells(recipe: ProfileRecipe, folder: RunFolder) -> tuple[Profile, float]:
+    """The profile, its points kept as cells of the folder, and the length of its path."""
+    find, settings = _reading(recipe, folder)
+    curve = Subspace(recipe.curve, tuple(find.point(ref) for ref in recipe.points))
+    found = profile(
+        find.model, curve, reading_batches(recipe), recipe.t, tolerance=recipe.tolerance, level=recipe.level,
+        out=folder.path / CELLS, **settings,
     )  # fmt: skip
-    files.write_json(folder.path / "results" / "surface.json", found.to_dict())
+    return found, curve.length()
+
+
+@helper("surface")
+def surface_in_cells(recipe: SurfaceRecipe, folder: RunFolder) -> Surface:
+    """The surface, its cells kept in the folder."""
+    find, settings = _reading(recipe, folder)
+    first, second, third = (find.point(ref) for ref in recipe.points)
+    return surface(
+        find.model, plane(first, second, third), reading_batches(recipe), grid=recipe.grid, margin=recipe.margin,
+        mark={name: find.point(ref) for name, ref in recipe.marks.items()}, tolerance=recipe.tolerance,
+        out=folder.path / CELLS, **settings,
+    )  # fmt: skip
+
+
+def _reading(recipe: Reading, folder: RunFolder) -> tuple[Resolver, dict[str, Any]]:
+    """Where points are found, and what every reading is called with."""
+    model = network(recipe.model, recipe.data, seed=0)
+    return Resolver(model, folder), {
+        "batch_stats": recipe.batch_stats, "stats_loader": statistics_batches(recipe, model),
+        "autocast": autocast_dtype(recipe.precision), "memory_format": MEMORY_FORMATS[recipe.memory_format],
+    }  # fmt: skip
+
+
+@contextmanager
+def _cells_of(folder: RunFolder, name: str) -> Iterator[bool]:
+    """Whether the result is still to be made. Cells go once it is there: it holds all that they hold."""
+    try:
+        files.read_json(folder.path / "results" / f"{name}.json")
+        yield False
+    except StoreError:
+        yield True
+    shutil.rmtree(folder.path / CELLS, ignore_errors=True)
 
 
 @step("barriers")
 def read_barriers(recipe: BarriersRecipe, folder: RunFolder) -> None:
     """Barriers between all pairs, on the first split; and the distances between the points."""
-    model = network(recipe.model, recipe.data, seed=0)
-    find = Resolver(model, folder)
-    splits, statistics = reading_batches(recipe), statistics_batches(recipe, model)
+    find, settings = _reading(recipe, folder)
+    loader = reading_batches(recipe)[recipe.splits[0]]
     points = {label: find.point(ref) for label, ref in recipe.points.items()}
     found = barrier_matrix(
-        model, list(points.values()), splits[recipe.splits[0]], labels=list(points), points=recipe.t,
-        batch_stats=recipe.batch_stats, stats_loader=statistics,
-    )  # fmt: skip
+        find.model, list(points.values()), loader, labels=list(points), points=recipe.t, **settings
+    )
     vectors = [point.vector.double() for point in points.values()]
     distances = [[float(torch.linalg.vector_norm(a - b)) for b in vectors] for a in vectors]
     files.write_json(folder.path / "results" / "barriers.json", {**found.to_dict(), "distances": distances})

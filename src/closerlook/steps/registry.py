@@ -2,17 +2,22 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from closerlook import files
-from closerlook.errors import PointMissingError, StateError
+from closerlook.errors import PointMissingError, StateError, StoreError
 from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import Recipe
 from closerlook.runs.store import RunFolder
 
 Step = Callable[[Any, RunFolder], None]
+F = TypeVar("F", bound=Callable[..., Any])
+CELLS = "cells"
 _STEPS: dict[str, Step] = {}
+_HELPERS: dict[str, Callable[[Any, RunFolder], Any]] = {}
+_PATIENCE, _LOOK = 10.0, 0.2  # seconds to wait for a step's first cell, and between two looks
 
 
 def step(kind: str) -> Callable[[Step], Step]:
@@ -27,6 +32,33 @@ def step(kind: str) -> Callable[[Step], Step]:
         return function
 
     return register
+
+
+def helper(kind: str) -> Callable[[F], F]:
+    """Register a function that fills cells of a step which another process runs; what it returns is not used."""
+
+    def register(function: F) -> F:
+        _HELPERS[kind] = function
+        return function
+
+    return register
+
+
+def has_helper(kind: str) -> bool:
+    """Whether several processes can work on one step of this kind."""
+    return kind in _HELPERS
+
+
+def help_step(path: str) -> None:
+    """Fill cells of a step that another process runs: the same bytes, sooner. That process alone writes the result."""
+    folder, deadline = RunFolder(Path(path)), time.monotonic() + _PATIENCE
+    while not any((folder.path / CELLS).glob("*.json")):
+        if folder.done or time.monotonic() > deadline:
+            return
+        time.sleep(_LOOK)
+    recipe = folder.recipe()
+    with one_thread(), suppress(StoreError):  # its cells are gone as soon as the step has its result
+        _HELPERS[recipe.kind](recipe, folder)
 
 
 def run_step(path: str) -> str:

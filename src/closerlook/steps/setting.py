@@ -16,6 +16,8 @@ from closerlook.runs.recipe import Average, Bend, DataSpec, File, ModelSpec, Poi
 from closerlook.runs.store import RunFolder
 from closerlook.weights import Point, WeightSpace
 
+MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+
 
 @lru_cache(maxsize=2)
 def source(name: str, resolution: int | None) -> Source:
