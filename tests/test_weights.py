@@ -20,6 +20,7 @@ from closerlook.errors import MismatchError, UsageError
 from closerlook.views import borrowed
 from closerlook.weights import WeightSpace, distance, gram
 from conftest import Batch, digit_batches, small_net
+from untouched import everything, same
 
 
 class Tied(nn.Module):
@@ -244,37 +245,6 @@ def prepared(shuffle: bool = True) -> tuple[Drawing, DataLoader, list[int]]:
     calls: list[int] = []
     model.net.head.register_forward_hook(lambda *_: calls.append(1))
     return model, loader, calls
-
-
-def everything(model: nn.Module, loader: DataLoader) -> dict[str, Any]:
-    """All that a caller could find changed: identities by address, contents by value."""
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {
-        "identity": [id(value) for value in tensors.values()],
-        "memory": [(value.data_ptr(), value.stride(), value.storage_offset()) for value in tensors.values()],
-        "storage": [value.untyped_storage().nbytes() for value in tensors.values()],
-        "values": {name: value.detach().clone() for name, value in tensors.items()},
-        "grads": {name: None if value.grad is None else value.grad.clone() for name, value in tensors.items()},
-        "gradient memory": [None if value.grad is None else value.grad.data_ptr() for value in tensors.values()],
-        "requires_grad": [value.requires_grad for value in tensors.values()],
-        "inference": [value.is_inference() for value in tensors.values()],
-        "modes": {name: module.training for name, module in model.named_modules()},
-        "momenta": (model.net.norm1.momentum, model.net.norm2.momentum),
-        "hooks": [(len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()],
-        "generators": [torch.get_rng_state(), loader.generator.get_state()],
-        "grad mode": torch.is_grad_enabled(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def same(one: Any, two: Any) -> bool:
-    if isinstance(one, Tensor):
-        return one.dtype == two.dtype and torch.equal(one, two)
-    if isinstance(one, dict):
-        return one.keys() == two.keys() and all(same(one[name], two[name]) for name in one)
-    if isinstance(one, list):
-        return len(one) == len(two) and all(map(same, one, two))
-    return one == two
 
 
 class BrokenError(RuntimeError):
