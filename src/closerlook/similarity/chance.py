@@ -1,0 +1,140 @@
+"""What a similarity is expected to be when the examples are paired at random.
+
+Pairing at random is a random rotation of one side against the other, so that only ranks, spectra and n matter.
+Where the mean is known it is exact; else it is simulated, from a seed, without the examples.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigvalsh_tridiagonal
+from torch import Tensor
+
+MOST_DRAWS, FEWEST_DRAWS = 1000, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """A chance level: how it comes about, its value, and the standard error of the value where it is simulated."""
+
+    how: str
+    read: Callable[[], tuple[float, float]]
+
+    @cached_property
+    def value(self) -> float:
+        """Expected similarity."""
+        return self.read()[0]
+
+    @cached_property
+    def error(self) -> float:
+        """Standard error of the simulation; 0 where the value is exact."""
+        return self.read()[1]
+
+
+def exact(value: float, how: str) -> Chance:
+    """A chance level in closed form."""
+    return Chance(how, partial(_pair, value, 0.0))
+
+
+def squared_correlation(r_x: int, r_y: int, n: int) -> float:
+    """``E[mean rho^2] = max(r_x, r_y) / (n - 1)``, exact for every pairing at random."""
+    return max(r_x, r_y) / (n - 1)
+
+
+def top_edge(r_x: int, r_y: int, n: int) -> float:
+    """Upper edge of the limit law of rho under chance (Wachter 1980): ``sqrt(a(1-b)) + sqrt(b(1-a))``, a = r_x/(n-1).
+
+    The largest rho of a finite sample lies near it, above it in a tenth of Gaussian cases: a guide, not a test.
+    """
+    a, b = r_x / (n - 1), r_y / (n - 1)
+    return 1.0 if a + b >= 1 else float(np.sqrt(a * (1 - b)) + np.sqrt(b * (1 - a)))
+
+
+def mean_correlation(r_x: int, r_y: int, n: int, seed: int, scale: float = 1.0, beta: int = 1) -> Chance:
+    """Chance level of the mean rho (times `scale`); beta = 1 for real data, 2 for complex."""
+    return Chance(
+        f"simulated from the ranks ({draws_for(min(r_x, r_y))} draws, seed {seed})",
+        partial(_scaled, scale, _mean_correlation, r_x, r_y, n, seed, beta),
+    )
+
+
+def nuclear_norm(spectrum_x: Tensor, spectrum_y: Tensor, n: int, seed: int) -> Chance:
+    """Chance level of the nuclear norm of a cross covariance whose own covariances have these spectra, trace 1."""
+    count = draws_for(min(len(spectrum_x), len(spectrum_y)))
+    return Chance(
+        f"simulated from the spectra ({count} draws, seed {seed})",
+        partial(_nuclear_norm, spectrum_x, spectrum_y, n, seed),
+    )
+
+
+def draws_for(rank: int) -> int:
+    """Draws that bring the standard error of a mean over `rank` values below about 0.001: sums scatter by O(1)."""
+    return int(np.clip(np.ceil((200 / max(rank, 1)) ** 2), FEWEST_DRAWS, MOST_DRAWS))
+
+
+def random_correlations(r_x: int, r_y: int, n: int, rng: np.random.Generator, beta: int = 1) -> NDArray[np.float64]:
+    """Canonical correlations [min(r_x, r_y)] of two random subspaces of the n - 1 centred dimensions.
+
+    Singular values of the bidiagonal beta-Jacobi model (Edelman and Sutton 2008, Found. Comput. Math. 8, 259):
+    O(r) random numbers, no matrix of examples.
+    """
+    m, a, b = min(r_x, r_y), abs(r_x - r_y), n - 1 - r_x - r_y
+    i = np.arange(m, 0, -1)
+    cos2 = rng.beta(beta / 2 * (a + i), beta / 2 * (b + i))
+    other2 = rng.beta(beta / 2 * i[1:], beta / 2 * (a + b + 1 + i[1:]))
+    diagonal2 = cos2 * np.concatenate([[1.0], 1 - other2])
+    above2 = np.concatenate([(1 - cos2[:-1]) * other2, [0.0]])
+    # The tridiagonal B B' of an upper bidiagonal B; signs do not matter to its eigenvalues.
+    between = np.sqrt(above2[:-1] * diagonal2[1:])
+    squares = eigvalsh_tridiagonal(diagonal2 + above2, between, lapack_driver="sterf")
+    return np.sqrt(np.clip(squares[::-1], 0.0, 1.0))
+
+
+def random_block(r_x: int, r_y: int, n: int, rng: np.random.Generator) -> Tensor:
+    """Inner products [r_x, r_y] of orthonormal bases of two random subspaces of the n - 1 centred dimensions."""
+    top, rest = _gaussian(rng, r_x, r_y), n - 1 - r_x
+    if rest > r_y:  # Bartlett: the triangle of a Gaussian matrix [rest, r_y] without drawing it
+        below = torch.triu(_gaussian(rng, r_y, r_y), 1)
+        below += torch.diag(torch.from_numpy(np.sqrt(rng.chisquare(rest - np.arange(r_y)))))
+    else:
+        below = _gaussian(rng, max(rest, 0), r_y)
+    triangle = torch.linalg.qr(torch.cat([top, below]), mode="r").R
+    return torch.linalg.solve_triangular(triangle, top, upper=True, left=False)
+
+
+def _gaussian(rng: np.random.Generator, rows: int, columns: int) -> Tensor:
+    return torch.from_numpy(rng.standard_normal((rows, columns)))
+
+
+@lru_cache(maxsize=4096)
+def _mean_correlation(r_x: int, r_y: int, n: int, seed: int, beta: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    count = draws_for(min(r_x, r_y))
+    return _mean_and_error([float(random_correlations(r_x, r_y, n, rng, beta).mean()) for _ in range(count)])
+
+
+def _nuclear_norm(spectrum_x: Tensor, spectrum_y: Tensor, n: int, seed: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    left, right = spectrum_x.sqrt()[:, None], spectrum_y.sqrt()
+    values = []
+    for _ in range(draws_for(min(len(spectrum_x), len(spectrum_y)))):
+        block = random_block(len(spectrum_x), len(spectrum_y), n, rng)
+        values.append(float(torch.linalg.svdvals(left * block * right).sum()))
+    return _mean_and_error(values)
+
+
+def _mean_and_error(values: list[float]) -> tuple[float, float]:
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def _pair(value: float, error: float) -> tuple[float, float]:
+    return value, error
+
+
+def _scaled(scale: float, read: Callable[..., tuple[float, float]], *arguments: int) -> tuple[float, float]:
+    value, error = read(*arguments)
+    return scale * value, scale * error

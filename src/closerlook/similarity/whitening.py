@@ -1,0 +1,95 @@
+"""Whitening of a layer from its covariance at unit variance: Cholesky, or eigenvectors where that is not safe."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+SAFE = 1e5  # up to this condition Cholesky needs no rank decision
+RESOLVED = 1e6  # up to this condition sums in float64 hold: their error is about eps cond^2
+VISIBLE = 2.0**-23  # singular values below this share of the largest drown in the rounding of the sums themselves
+STEPS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """Maps a layer of `width` units to `rank` uncorrelated directions of length 1; real or complex.
+
+    `scale` [live] are the lengths of the live units; `factor` is the Cholesky factor of their correlation matrix, or
+    its eigenvectors times the roots of the eigenvalues. Then X = Q factor' scale with orthonormal Q [n, rank].
+    """
+
+    live: Tensor
+    scale: Tensor
+    factor: Tensor
+    roots: Tensor | None
+    condition: float
+
+    @property
+    def rank(self) -> int:
+        """Number of directions."""
+        return self.factor.shape[1]
+
+    @cached_property
+    def dropped(self) -> tuple[int, ...]:
+        """Units that do not vary."""
+        return tuple(torch.nonzero(~self.live)[:, 0].tolist())
+
+    def __call__(self, block: Tensor) -> Tensor:
+        """``Q'B`` [rank, k] for a block ``X'B`` [width, k]."""
+        scaled = block[self.live] / self.scale[:, None]
+        if self.roots is None:
+            return torch.linalg.solve_triangular(self.factor, scaled, upper=False)
+        return (self.factor.mH @ scaled) / self.roots.square()[:, None]
+
+    def directions(self, basis: Tensor) -> Tensor:
+        """Weights [width, k] of the units that give the directions ``Q basis``, for a basis [rank, k]."""
+        found = torch.zeros(len(self.live), basis.shape[1], dtype=self.factor.dtype)
+        if self.roots is None:
+            found[self.live] = torch.linalg.solve_triangular(self.factor.mH, basis, upper=True) / self.scale[:, None]
+        else:
+            found[self.live] = (self.factor / self.roots.square()) @ basis / self.scale[:, None]
+        return found
+
+    def coordinates(self) -> Tensor:
+        """``Q'X`` [rank, live]: the units in the whitened directions."""
+        return self.factor.mH * self.scale
+
+
+def whiten(own: Tensor, floor: Tensor, cut: float) -> Whitening:
+    """The whitening of a centred ``X'X`` [p, p].
+
+    Units whose length is at most `floor` [p] are dropped, and directions whose singular value at unit variance is
+    at most `cut` of the largest.
+    """
+    lengths = own.diagonal().real.clamp_min(0).sqrt()
+    live = lengths > floor
+    scale = lengths[live]
+    correlation = (own if bool(live.all()) else own[live][:, live]) / scale
+    correlation /= scale[:, None]
+    if not len(scale):
+        return Whitening(live, scale, correlation, None, float("nan"))
+    factor, failed = torch.linalg.cholesky_ex(correlation)
+    condition = float("inf") if failed else condition_of(correlation, factor)
+    if condition <= SAFE:
+        return Whitening(live, scale, factor, None, condition)
+    values, vectors = torch.linalg.eigh(correlation)
+    kept = values > values[-1] * max(cut, VISIBLE) ** 2
+    roots = values[kept].sqrt()
+    return Whitening(live, scale, vectors[:, kept] * roots, roots, float(roots[-1] / roots[0]))
+
+
+def condition_of(correlation: Tensor, factor: Tensor) -> float:
+    """Condition number of the units at unit variance, to about a tenth, by a few steps of subspace iteration."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(len(correlation), 2, dtype=torch.float64, generator=generator).to(correlation.dtype)
+    large, small = start / torch.linalg.vector_norm(start, dim=0), start / torch.linalg.vector_norm(start, dim=0)
+    for _ in range(STEPS):
+        large = correlation @ large
+        largest = torch.linalg.vector_norm(large, dim=0)
+        large = large / largest
+        small = torch.cholesky_solve(small, factor)
+        inverse = torch.linalg.vector_norm(small, dim=0)
+        small = small / inverse
+    return float((largest.max() * inverse.max()).sqrt())
