@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from matplotlib.axes import Axes
 
 from closerlook import figures
+from closerlook.cli.compared import drawings
 from closerlook.cli.profiles import drawing, splits_of
 from closerlook.landscape import Profile, Surface
 from closerlook.report import Figure
 from closerlook.runs.store import RunFolder
+from closerlook.similarity import Comparison
 
 Drawn = Iterator[tuple[str, Axes]]  # caption and drawing
 
@@ -60,6 +62,13 @@ def _barriers(folder: RunFolder) -> Drawn:
     yield caption, figures.matrix(found["values"], found["labels"], "loss barrier")
 
 
+def _compare(folder: RunFolder) -> Drawn:
+    found = Comparison.from_dict(folder.result("compare"))
+    for name, ax in drawings(found).items():
+        yield f"Similarity of layers ({name}) on {found.n:,} images; {found.handling_used}.", ax
+
+
 _KINDS: Mapping[str, Callable[[RunFolder], Drawn]] = {
     "train": _training, "connect": _training, "profile": _profile, "surface": _surface, "barriers": _barriers,
+    "compare": _compare,
 }  # fmt: skip

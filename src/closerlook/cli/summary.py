@@ -3,11 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from closerlook.cli.answer import facts
 from closerlook.cli.profiles import barriers
 from closerlook.cli.work import state
 from closerlook.landscape import Profile, Surface
 from closerlook.runs.store import RunFolder
+from closerlook.similarity import Comparison
 
 
 def summary(folder: RunFolder) -> dict[str, Any]:
@@ -67,7 +70,14 @@ def _predict(folder: RunFolder) -> dict[str, Any]:
     return {"logits": folder.path / "results" / "logits.npz"}
 
 
+def _compare(folder: RunFolder) -> dict[str, Any]:
+    found = Comparison.from_dict(folder.result("compare"))
+    largest = {f"largest {name}": float(np.nanmax(found.tables["value"][name])) for name in found.measures}
+    sizes = f"{len(found.layers_a)} x {len(found.layers_b)}"
+    return {"layers": sizes, "images": found.n, "handling": found.handling_used, **largest, "notes": list(found.notes)}
+
+
 _KINDS: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
     "train": _train, "connect": _connect, "profile": _profile, "surface": _surface, "barriers": _barriers,
-    "predict": _predict,
+    "predict": _predict, "compare": _compare,
 }  # fmt: skip

@@ -10,6 +10,7 @@ VERBS = {
     "path": "Read losses on the way from one checkpoint to another: straight, and along a trained curve.",
     "surface": "Read losses on the plane through three checkpoints.",
     "barrier": "Read the loss barriers between every two of some checkpoints.",
+    "compare": "Compare what the layers of two checkpoints hold.",
     "layers": "List the layers of a network by the names that compare takes.",
     "verdict": "Judge a table of measurements by a rule.",
     "runs ls": "List the runs of a folder.",

@@ -1,6 +1,7 @@
 """Heat maps of layers against layers: similarities from 0 to 1, and differences around 0."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def heat_map(
     shown = np.asarray(values, dtype=float)
     ax = ax or _room_for(rows, columns)
     mesh = ax.pcolormesh(np.ma.masked_invalid(shown), edgecolors="white", linewidth=0.5, **_scale(shown, difference))
-    _write(ax, shown, mesh.norm(shown), difference)
+    _write(ax, shown, np.asarray(mesh.norm(shown), dtype=float), difference)
     _name(ax, rows, columns)
     ax.set(xlabel=plain(column_label), ylabel=plain(row_label))
     ax.set_title(wrapped(title, ax, 0.7), loc="left")
@@ -59,7 +60,7 @@ def heat_map(
     return ax
 
 
-def _scale(shown: NDArray[np.float64], difference: bool) -> dict[str, object]:
+def _scale(shown: NDArray[np.float64], difference: bool) -> dict[str, Any]:
     known = shown[np.isfinite(shown)]
     if not difference:
         # Corrected values can be below 0: the field ends there and the numbers say the rest.

@@ -212,7 +212,31 @@ class PredictRecipe(Reading):
     points: dict[str, PointRef]
 
 
-Recipe = TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe
+class CompareRecipe(Frozen):
+    """Similarities of the layers of two networks on one split; `model_b` is B's network where it is another one."""
+
+    kind: Literal["compare"] = "compare"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    model_b: ModelSpec | None = None
+    a: PointRef
+    b: PointRef
+    layers_a: tuple[str, ...] = ("*",)
+    layers_b: tuple[str, ...] | None = None
+    measures: tuple[str, ...] = ("cca", "cka", "procrustes")
+    conv: Literal["mean", "positions", "flatten", "spectral"] = "mean"
+    tokens: Literal["mean", "positions", "first", "flatten"] = "mean"
+    nulls: tuple[Literal["random", "shuffled"], ...] = ()
+    intervals: bool = False
+    insist: bool = False
+    cut: float = 1.0
+    split: Split = "train"
+    batch_size: int = 500
+    seed: int = 0
+
+
+Recipe = TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe | CompareRecipe
 ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
 
 

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import (
+    CompareRecipe,
     ConnectRecipe,
     File,
     ModelSpec,
@@ -59,6 +60,8 @@ def counts(recipe: Recipe) -> tuple[int, int]:
         return recipe.clock.total_steps, recipe.epochs * (_BACKWARD * data.n_train + validation)
     test = _KNOWN[data.name][2] if data.name in _KNOWN else data.n_read
     per_split = {"train": data.n_read, "test": data.n_test or test}
+    if isinstance(recipe, CompareRecipe):
+        return 0, (2 + ("random" in recipe.nulls)) * per_split[recipe.split]
     read = sum(per_split[split] for split in recipe.splits)
     if isinstance(recipe, PredictRecipe):
         bare = len(recipe.points) - _complete(recipe.points.values())

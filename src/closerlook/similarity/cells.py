@@ -1,0 +1,112 @@
+"""All measures on all pairs of layers, and how far they would move with other examples."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from closerlook.errors import UsageError
+from closerlook.similarity.comparison import Side
+from closerlook.similarity.grids import Grids
+from closerlook.similarity.measures import Measure
+from closerlook.similarity.result import Similarity
+
+Array = NDArray[np.float64]
+Names = Sequence[str]
+LEVEL = 0.95
+_OTHER_PLACES = "not compared: the maps have other sizes, so that positions do not pair"
+
+
+class Cells:
+    """Reads measures for every pair of layers and keeps what is to be said about them."""
+
+    def __init__(self, layers_a: Names, layers_b: Names, measures: Mapping[str, Measure]) -> None:
+        self._a, self._b, self._measures = layers_a, layers_b, measures
+        self._said: defaultdict[str, list[str]] = defaultdict(list)
+
+    def tables(self, grids: Grids) -> dict[str, dict[str, Array]]:
+        """Value, chance level and chance-corrected value.
+
+        Raises
+        ------
+        UsageError
+            A measure can be computed for no pair at all; the reason is that of its first pair.
+        """
+        made = {show: self._empty() for show in ("value", "chance", "corrected")}
+        reasons: dict[str, UsageError] = {}
+        for place, pair, measure, found in self._each(grids):
+            if isinstance(found, UsageError):
+                reasons.setdefault(measure, found)
+                self._said[f"{measure}: {found}"].append(pair)
+                continue
+            for show, table in made.items():
+                table[measure][place] = getattr(found, show)
+            for note in found.notes:
+                self._said[f"{measure}: {note}"].append(pair)
+        for measure, reason in reasons.items():
+            if np.isnan(made["value"][measure]).all():
+                raise reason
+        return made
+
+    def values(self, grids: Grids) -> dict[str, Array]:
+        """The values alone: of a null, or of some of the examples."""
+        made = self._empty()
+        for place, _, measure, found in self._each(grids):
+            if isinstance(found, Similarity):
+                made[measure][place] = found.value
+        return made
+
+    def intervals(self, grids: Grids, values: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+        """Standard error and interval over examples: delete-a-group jackknife.
+
+        With g groups and v_i the value without group i, ``error^2 = (g - 1)/g sum (v_i - mean v)^2``; the interval
+        is Student's with g - 1 degrees of freedom.
+        """
+        g = grids.groups
+        left_out = [self.values(grids.without(group)) for group in range(g)]
+        errors = {name: np.sqrt((g - 1) * np.var([each[name] for each in left_out], axis=0)) for name in values}
+        reach = float(student.ppf((1 + LEVEL) / 2, g - 1))
+        return {
+            "error": errors,
+            "low": {name: values[name] - reach * error for name, error in errors.items()},
+            "high": {name: values[name] + reach * error for name, error in errors.items()},
+        }
+
+    def sides(self, grids: Grids) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
+        """What is known of each layer alone."""
+        a, b = (
+            tuple(_side(grids, side, layer) for layer in layers) for side, layers in (("A", self._a), ("B", self._b))
+        )
+        return a, b
+
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say, each with the pairs that it is true of."""
+        told = {text: list(dict.fromkeys(pairs)) for text, pairs in self._said.items()}
+        return tuple(
+            f"{text} [{pairs[0]}{f' and {len(pairs) - 1} more pairs' if len(pairs) > 1 else ''}]"
+            for text, pairs in told.items()
+        )
+
+    def _empty(self) -> dict[str, Array]:
+        return {name: np.full((len(self._a), len(self._b)), np.nan) for name in self._measures}
+
+    def _each(self, grids: Grids) -> Iterator[tuple[tuple[int, int], str, str, Similarity | UsageError]]:
+        for i, a in enumerate(self._a):
+            for j, b in enumerate(self._b):
+                pair = grids.pair(a, b)
+                if pair is None:
+                    self._said[_OTHER_PLACES].append(f"{a} / {b}")
+                    continue
+                for name, measure in self._measures.items():
+                    try:
+                        yield (i, j), f"{a} / {b}", name, measure(pair)
+                    except UsageError as error:
+                        yield (i, j), f"{a} / {b}", name, error
+
+
+def _side(grids: Grids, side: str, layer: str) -> Side:
+    own = grids.own(side, layer).left
+    whitening = own.whitening
+    return Side(layer, own.width, whitening.rank, whitening.condition, len(whitening.dropped))

@@ -1,0 +1,232 @@
+"""All layers of one network against all layers of another, in one pass over the data."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from closerlook.activations import Activations, Conv, Handling, Layer, Tokens, choose, reading
+from closerlook.batches import BatchFn, Loader, batches_of
+from closerlook.errors import MismatchError, UsageError
+from closerlook.similarity.cells import Array, Cells
+from closerlook.similarity.comparison import Comparison
+from closerlook.similarity.grids import Grids
+from closerlook.similarity.measures import Measure, measure
+from closerlook.similarity.untrained import untrained as drawn_anew
+
+Null = Literal["random", "shuffled"]
+Rows = dict[str, Tensor]
+Layers = list[tuple[Layer, ...]]  # of A, of B and, where asked for, of B untrained
+Batch = tuple[Layers, list[Rows], int]
+GROUPS = 10
+
+
+def compare(
+    model_a: nn.Module | Activations,
+    model_b: nn.Module | Activations,
+    loader: Loader | None = None,
+    layers_a: Sequence[str] = ("*",),
+    layers_b: Sequence[str] | None = None,
+    measures: Sequence[str] = ("cca", "cka", "procrustes"),
+    *,
+    conv: Conv = "mean",
+    tokens: Tokens = "mean",
+    nulls: Sequence[Null] = (),
+    intervals: bool = False,
+    insist: bool = False,
+    cut: float = 1.0,
+    seed: int = 0,
+    untrained: nn.Module | None = None,
+    max_bytes: int | None = None,
+    batch_fn: BatchFn | None = None,
+    device: str | torch.device | None = None,
+) -> Comparison:
+    """Similarity of every chosen layer of A with every chosen layer of B on the same examples.
+
+    Both models see the same batches, in eval mode and fp32, and come back as they were. All measures are functions of
+    sums over the examples, which are taken in float64 in one pass.
+
+    Parameters
+    ----------
+    model_a, model_b
+        Two networks, the same one twice, or what `closerlook.activations` read of them (then without `loader`).
+    layers_a, layers_b
+        Patterns such as ``"features.*"``, ``"*relu*"``, ``"block.relu#2"``; those of B default to those of A.
+    measures
+        Names as `closerlook.similarity.measure` reads them: ``"cca"``, ``"cca:r2"``, ``"svcca"``, ``"svcca:20,r2"`` (20
+        directions on both sides, mean of squared correlations), ``"pwcca"``, ``"cka"``, ``"cka:biased"``,
+        ``"procrustes"``.
+    conv, tokens
+        What the units of maps and token sequences are: see :class:`closerlook.activations.Handling`.
+    nulls
+        ``"random"``: A against B untrained (`untrained`, or B drawn anew from `seed`). ``"shuffled"``: B's examples in
+        another order, one permutation of all of them; the rows of all layers are kept for that.
+    intervals
+        Standard errors and 95 % intervals over examples (jackknife over 10 groups); they say nothing about seeds.
+    insist
+        Accept fewer than 5 examples per direction.
+    cut
+        Directions below `cut` times the rounding of the forward pass are dropped.
+    max_bytes
+        Refuse to allocate more; default most of what is free.
+
+    Raises
+    ------
+    LayerError
+        A pattern matches no layer, or the outputs of one cannot be compared.
+    TooFewExamplesError, ConditionError
+        A measure can be had for no pair; where it can for some, the others are NaN and the notes say why.
+    UsageError
+        NaN in a layer (it is named), an unknown measure, or sums that do not fit in memory.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    >>> found = compare(net, net, [torch.randn(200, 4)], ["1", "2"], measures=["cka"])
+    >>> found.diagonal().round(6).to_dict()
+    {'1': 1.0, '2': 1.0}
+    """
+    chosen = {name: measure(name, insist, seed) for name in measures}
+    _check(measures, nulls)
+    handling = Handling(conv, tokens)
+    patterns = (layers_a, layers_a if layers_b is None else layers_b)
+    if isinstance(model_a, Activations) and isinstance(model_b, Activations):
+        source = _from_stored((model_a, model_b), patterns)
+        handling = model_a.handling
+    else:
+        models, loader = _models(model_a, model_b, loader)
+        if "random" in nulls:
+            models.append(untrained or drawn_anew(models[1], seed))
+        source = _from_models(models, (*patterns, patterns[1]), loader, handling, batch_fn, device)
+    options = {"cut": cut, "max_bytes": max_bytes, "groups": GROUPS if intervals else 1}
+    with closing(source) as batches:
+        seen = _Seen(handling, nulls, options)
+        for layers, rows, n in batches:
+            seen.update(layers, rows, n)
+    return seen.comparison(chosen, intervals, seed)
+
+
+class _Seen:
+    """Everything that the pass over the data leaves."""
+
+    def __init__(self, handling: Handling, nulls: Sequence[Null], options: Mapping[str, Any]) -> None:
+        self._handling, self._nulls, self._options = handling, nulls, options
+        self._layers: Layers = []
+        self._kept: list[tuple[Rows, Rows]] = []
+        self._counts: list[int] = []
+
+    def update(self, layers: Layers, rows: list[Rows], n: int) -> None:
+        """Add a batch: rows of A, of B and, for the null of that name, of B untrained."""
+        if not self._layers:
+            self._layers = layers
+            self.grids = Grids(layers[0], layers[1], self._handling, **self._options)
+            if "random" in self._nulls:
+                self._random = Grids(layers[0], layers[2], self._handling, **{**self._options, "groups": 1})
+        self.grids.update(rows[0], rows[1], n)
+        if "random" in self._nulls:
+            self._random.update(rows[0], rows[2], n)
+        if "shuffled" in self._nulls:
+            self._kept.append((rows[0], rows[1]))
+            self._counts.append(n)
+
+    def comparison(self, measures: Mapping[str, Measure], intervals: bool, seed: int) -> Comparison:
+        """The numbers."""
+        names = [[layer.name for layer in layers] for layers in self._layers]
+        cells = Cells(names[0], names[1], measures)
+        tables: dict[str, dict[str, Array]] = cells.tables(self.grids)
+        if intervals:
+            tables |= cells.intervals(self.grids, tables["value"])
+        if "random" in self._nulls:
+            tables["random"] = cells.values(self._random)
+        if "shuffled" in self._nulls:
+            tables["shuffled"] = cells.values(self._shuffled(seed))
+        types = {str(layer.dtype).removeprefix("torch.") for layers in self._layers for layer in layers}
+        side_a, side_b = cells.sides(self.grids)
+        return Comparison(
+            side_a, side_b, tables, self.grids.n, asdict(self._handling), " and ".join(sorted(types)),
+            cells.notes() + self._notes(),
+        )  # fmt: skip
+
+    def _notes(self) -> tuple[str, ...]:
+        if any(self._handling.positions(layer.shape) for layers in self._layers for layer in layers):
+            return (
+                f"rows are positions of {self.grids.n} examples: positions of one example are alike, so chance levels "
+                "are higher than those for as many independent rows",
+            )
+        return ()
+
+    def _shuffled(self, seed: int) -> Grids:
+        """Sums with the examples of B in another order: one permutation of all of them."""
+        order = torch.randperm(self.grids.n, generator=torch.Generator().manual_seed(seed))
+        made = Grids(self._layers[0], self._layers[1], self._handling, **{**self._options, "groups": 1})
+        a, b = (
+            {name: torch.cat([kept[side][name] for kept in self._kept]) for name in self._kept[0][side]}
+            for side in (0, 1)
+        )
+        made.update(a, {name: _permuted(rows, order) for name, rows in b.items()}, self.grids.n)
+        return made
+
+
+def _permuted(rows: Tensor, order: Tensor) -> Tensor:
+    """Rows with their examples in another order; the positions of an example stay together."""
+    each = len(rows) // len(order)
+    return rows.unflatten(0, (len(order), each))[order].flatten(0, 1)
+
+
+def _from_models(
+    models: Sequence[nn.Module],
+    patterns: Sequence[Sequence[str]],
+    loader: Loader,
+    handling: Handling,
+    batch_fn: BatchFn | None,
+    device: str | torch.device | None,
+) -> Generator[Batch]:
+    """Layers and rows of every model, batch by batch: each batch is one object that all models are shown."""
+    with ExitStack() as stack:
+        readers = [
+            stack.enter_context(reading(model, chosen, handling, batch_fn=batch_fn, device=device))
+            for model, chosen in zip(models, patterns, strict=False)
+        ]
+        for number, batch in enumerate(batches_of(loader)):
+            if number == 0:
+                for reader in readers:
+                    reader.start(batch)
+            rows = [reader.rows(batch) for reader in readers]
+            yield [reader.layers for reader in readers], rows, readers[0].n
+
+
+def _from_stored(
+    sides: tuple[Activations, Activations], patterns: tuple[Sequence[str], Sequence[str]]
+) -> Generator[Batch]:
+    a, b = sides
+    if a.data != b.data or a.handling != b.handling:
+        raise MismatchError(
+            "the activations were read on other batches or with another handling; read both on one loader in a fixed "
+            "order, with the same conv and tokens"
+        )
+    layers = [choose(side.layers, chosen) for side, chosen in zip(sides, patterns, strict=True)]
+    rows = [
+        {layer.name: side.rows[layer.name] for layer in chosen} for side, chosen in zip(sides, layers, strict=True)
+    ]
+    yield layers, rows, a.n
+
+
+def _models(
+    a: nn.Module | Activations, b: nn.Module | Activations, loader: Loader | None
+) -> tuple[list[nn.Module], Loader]:
+    if isinstance(a, Activations) or isinstance(b, Activations):
+        raise UsageError("compare two networks, or the activations of both: read the other side with activations()")
+    if loader is None:
+        raise UsageError("two networks are compared on a loader; only stored activations need none")
+    return [a, b], loader
+
+
+def _check(measures: Sequence[str], nulls: Sequence[str]) -> None:
+    if not measures or isinstance(measures, str):
+        raise UsageError(f"measures are a list of names such as ['cca', 'cka'], not {measures!r}")
+    unknown = set(nulls) - set(get_args(Null))
+    if unknown:
+        raise UsageError(f"no null {', '.join(sorted(unknown))}; there is {', '.join(get_args(Null))}")

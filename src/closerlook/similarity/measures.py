@@ -1,0 +1,74 @@
+"""Measures by name, so that a recipe and a command line can say which."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from closerlook.errors import UsageError
+from closerlook.similarity.cca import cca
+from closerlook.similarity.cka import cka
+from closerlook.similarity.pair import Pair
+from closerlook.similarity.procrustes import procrustes
+from closerlook.similarity.pwcca import pwcca
+from closerlook.similarity.result import Similarity
+from closerlook.similarity.svcca import svcca
+
+Measure = Callable[[Pair], Similarity]
+_R2: Mapping[str, Any] = {"summary": "r2"}
+_WORDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "cca": {"r2": _R2},
+    "svcca": {"r2": _R2},
+    "pwcca": {side: {"side": side} for side in ("x", "y", "mean")},
+    "cka": {"biased": {"debiased": False}},
+    "procrustes": {},
+}
+_CHECKED = ("cca", "svcca", "pwcca")  # these refuse too few examples unless told to go on
+
+
+def measure(name: str, insist: bool = False, seed: int = 0) -> Measure:
+    """The measure of a name such as ``"cka"``, ``"svcca:20,r2"`` or ``"cka:biased"``.
+
+    After a colon: ``r2`` (cca, svcca) the mean of squared correlations in place of the mean; a whole number (svcca) of
+    directions, the same for both sides; a share below 1 (svcca) of the variance; ``x``, ``y``, ``mean`` (pwcca) the
+    side that weighs; ``biased`` (cka).
+
+    Raises
+    ------
+    UsageError
+        An unknown measure or word; what there is is listed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from closerlook.similarity.moments import Moments
+    >>> moments = Moments()
+    >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+    >>> moments.update(x, x[:, :3])
+    >>> measure("svcca:3,r2")(moments.pair()).conventions
+    {'summary': 'r2', 'directions': 3}
+    """
+    kind, _, words = name.partition(":")
+    functions: Mapping[str, Callable[..., Similarity]] = {
+        "cca": cca, "svcca": svcca, "pwcca": pwcca, "cka": cka, "procrustes": procrustes,
+    }  # fmt: skip
+    if kind not in functions:
+        raise UsageError(f"no measure {kind!r}; there is {', '.join(functions)}")
+    options: dict[str, Any] = {} if kind == "cka" else {"seed": seed}
+    if kind in _CHECKED:
+        options["insist"] = insist
+    for word in filter(None, words.split(",")):
+        options |= _option(kind, word.strip(), name)
+    return partial(functions[kind], **options)
+
+
+def _option(kind: str, word: str, name: str) -> Mapping[str, Any]:
+    if word in _WORDS[kind]:
+        return _WORDS[kind][word]
+    try:
+        number = float(word)
+    except ValueError:
+        number = 0.0
+    if kind == "svcca" and number > 0 and (number < 1 or number.is_integer()):
+        return {"variance": number} if number < 1 else {"directions": int(number)}
+    known = [*_WORDS[kind], *(("a number of directions", "a share of the variance") if kind == "svcca" else ())]
+    raise UsageError(f"cannot read {word!r} in the measure {name!r}; {kind} takes {', '.join(known) or 'no words'}")
