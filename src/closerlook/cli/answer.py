@@ -8,7 +8,7 @@ from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-_STDOUT: ContextVar[TextIO] = ContextVar("stdout")
+_STDOUT: ContextVar[TextIO | None] = ContextVar("stdout")
 
 
 @contextmanager
@@ -25,7 +25,9 @@ def only_answers() -> Iterator[None]:
 def answer(result: Any, text: str, as_json: bool) -> None:
     """Print one of the two on stdout."""
     printed = json.dumps(plain(result), indent=1, ensure_ascii=False) if as_json else text
-    print(printed, file=_STDOUT.get(sys.stdout))
+    stdout = _STDOUT.get(sys.stdout)
+    if stdout is not None:  # it can be closed from the start
+        print(printed, file=stdout)
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

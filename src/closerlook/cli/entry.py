@@ -66,7 +66,8 @@ def _called(verb: str, words: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else WRONG_USE
     with only_answers():
         status = call()
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it can be closed from the start
+        sys.stdout.flush()
     return status
 
 

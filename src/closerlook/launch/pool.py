@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import connection
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -46,28 +45,26 @@ def pool(jobs: int) -> Iterator[Executor]:
     if jobs == 1:
         yield InThisProcess()
         return
-    context = multiprocessing.get_context("spawn")
-    heard, stop = context.Pipe(duplex=False)
-    executor = _Workers(jobs, mp_context=context, initializer=_prepare, initargs=(heard,))
+    others = set(multiprocessing.active_children())
+    executor = _Workers(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare)
     try:
         yield executor
     except BaseException:
-        stop.send_bytes(b"stop")
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
         raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-        heard.close()
-        stop.close()
 
 
-def _prepare(stop: Connection) -> None:
-    """One thread, and an end with the parent or when it says so: a killed study must not leave workers behind."""
+def _prepare() -> None:
+    """One thread, and an end with the parent: a killed study must not leave workers behind."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel, stop), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
 
-def _end_with(*signs: int | Connection) -> None:
-    connection.wait(signs)
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
     os._exit(1)
