@@ -3,6 +3,7 @@
 The public API is this page; ``import closerlook as cl``.
 """
 
+from closerlook.activations import Activations, activations, layers
 from closerlook.agreement import Agreement, Ensemble, agreement, ensemble
 from closerlook.batches import Output
 from closerlook.errors import CloserlookError
@@ -31,14 +32,16 @@ from closerlook.schedules import LinearDecay as linear_decay
 from closerlook.schedules import Restarts as restarts
 from closerlook.schedules import StepDecay as step_decay
 from closerlook.schedules import Warmup as warmup
+from closerlook.similarity import Comparison, compare
 from closerlook.training import TrainResult, train
-from closerlook.weights import Point, WeightSpace
+from closerlook.weights import Point, WeightSpace, loaded
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Ensemble", "Evaluation", "Output", "Point",
-    "Profile", "Rule", "Subspace", "Surface", "TrainResult", "Verdict", "WeightSpace", "agreement", "barrier",
-    "barrier_matrix", "bezier", "connect", "constant", "cosine", "ensemble", "evaluate", "line", "linear_decay",
-    "plane", "polychain", "profile", "restarts", "simplex", "step_decay", "surface", "train", "verdict", "warmup",
+    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "Ensemble",
+    "Evaluation", "Output", "Point", "Profile", "Rule", "Subspace", "Surface", "TrainResult", "Verdict",
+    "WeightSpace", "activations", "agreement", "barrier", "barrier_matrix", "bezier", "compare", "connect",
+    "constant", "cosine", "ensemble", "evaluate", "layers", "line", "linear_decay", "loaded", "plane", "polychain",
+    "profile", "restarts", "simplex", "step_decay", "surface", "train", "verdict", "warmup",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from closerlook.runs.store import RunFolder
 from closerlook.similarity.compare import compare
 from closerlook.steps.registry import step
 from closerlook.steps.setting import Resolver, fixed_batches, network, parts
+from closerlook.weights import loaded
 
 
 @step("compare")
@@ -42,7 +43,7 @@ def _trained(spec: ModelSpec, ref: PointRef, recipe: CompareRecipe, folder: RunF
     model = network(spec, recipe.data, seed=0)
     find = Resolver(model, folder)
     point = find.point(ref)
-    model.load_state_dict(find.space.state_dict(point), strict=False)
+    model = loaded(model, point)
     if batch_norms(model) and not point.buffers:
         statistics = fixed_batches(parts(recipe.data).statistics, recipe.batch_size)
         estimate_batch_stats(model, statistics, feed_for(model)[1])

@@ -4,8 +4,9 @@ The order of the vector is that of ``named_parameters`` (tied parameters once, f
 parameter in its logical layout, whatever its memory format.
 """
 
+from closerlook.weights.loaded import loaded
 from closerlook.weights.names import Named, fitted, named, plain_name
 from closerlook.weights.products import distance, gram
 from closerlook.weights.space import Point, WeightSpace
 
-__all__ = ["Named", "Point", "WeightSpace", "distance", "fitted", "gram", "named", "plain_name"]
+__all__ = ["Named", "Point", "WeightSpace", "distance", "fitted", "gram", "loaded", "named", "plain_name"]
