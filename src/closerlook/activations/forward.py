@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from closerlook.activations.outputs import tensor_in
-from closerlook.batches import BatchFn, to_device
+from closerlook.batches import BatchFn, tensors_in, to_device
 from closerlook.errors import LoaderError
 
 _TARGETS = ("y", "labels", "targets")
@@ -23,13 +23,29 @@ class Forward:
     batch_fn: BatchFn | None = None
 
     def __call__(self, model: nn.Module, batch: Any) -> int:
-        """One forward pass, whose outputs the hooks see."""
+        """One forward pass, whose outputs the hooks see.
+
+        Raises
+        ------
+        LoaderError
+            The batch has no examples to count, or the model writes into it: the next model would see another.
+        """
         batch = to_device(batch, self.device)
+        before = _versions(batch)
         with torch.no_grad(), _full_precision(self.device), _eager(model):
-            if self.batch_fn is not None:
-                return len(self.batch_fn(model, batch).loss)
-            inputs = inputs_of(batch)
-            model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+            n = self._run(model, batch)
+        if _versions(batch) != before:
+            raise LoaderError(
+                f"the {type(model).__name__} writes into its input, so that the next forward pass sees another batch; "
+                "make its first operation one that is not in place (inplace=False, x = x.clone())"
+            )
+        return n
+
+    def _run(self, model: nn.Module, batch: Any) -> int:
+        if self.batch_fn is not None:
+            return len(self.batch_fn(model, batch).loss)
+        inputs = inputs_of(batch)
+        model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
         return examples(inputs)
 
 
@@ -57,6 +73,11 @@ def examples(inputs: Any) -> int:
     if found is None or found.ndim == 0:
         raise LoaderError("there is no tensor in the batch to count its examples by; pass batch_fn")
     return len(found)
+
+
+def _versions(batch: Any) -> list[int]:
+    """How often each tensor of a batch was written to; tensors made in inference mode do not count that."""
+    return [value._version for value in tensors_in(batch) if not value.is_inference()]
 
 
 @contextmanager

@@ -89,8 +89,8 @@ def compare(
     >>> found.diagonal().round(6).to_dict()
     {'1': 1.0, '2': 1.0}
     """
-    chosen = {name: measure(name, insist, seed) for name in measures}
     _check(measures, nulls)
+    chosen = {name: measure(name, insist, seed) for name in measures}
     handling = Handling(conv, tokens)
     patterns = (layers_a, layers_a if layers_b is None else layers_b)
     if isinstance(model_a, Activations) and isinstance(model_b, Activations):
@@ -153,8 +153,8 @@ class _Seen:
     def _notes(self) -> tuple[str, ...]:
         if any(self._handling.positions(layer.shape) for layers in self._layers for layer in layers):
             return (
-                f"rows are positions of {self.grids.n} examples: positions of one example are alike, so chance levels "
-                "are higher than those for as many independent rows",
+                f"rows are positions of {self.grids.n} examples, and positions are not independent: the chance level is "
+                "too low; nulls=['shuffled'] shuffles examples and keeps positions",
             )
         return ()
 
@@ -208,9 +208,7 @@ def _from_stored(
             "order, with the same conv and tokens"
         )
     layers = [choose(side.layers, chosen) for side, chosen in zip(sides, patterns, strict=True)]
-    rows = [
-        {layer.name: side.rows[layer.name] for layer in chosen} for side, chosen in zip(sides, layers, strict=True)
-    ]
+    rows = [{layer.name: side.rows[layer.name] for layer in chosen} for side, chosen in zip(sides, layers, strict=True)]
     yield layers, rows, a.n
 
 

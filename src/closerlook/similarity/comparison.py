@@ -142,9 +142,7 @@ class Comparison:
             difference=self.is_difference,
         )  # fmt: skip
 
-    def plot_layers(
-        self, measures: Sequence[str] | None = None, show: str = "value", ax: Axes | None = None
-    ) -> Axes:
+    def plot_layers(self, measures: Sequence[str] | None = None, show: str = "value", ax: Axes | None = None) -> Axes:
         """Similarity of layers of the same name, from input to output; bars are 95 % intervals, dots chance levels."""
         chosen = tuple(measures or self.measures)
         lines: dict[str, dict[int | str, Array]] = {name: {0: self.diagonal(name, show).to_numpy()} for name in chosen}

@@ -30,7 +30,7 @@ def untrained(model: nn.Module, seed: int) -> nn.Module:
     made = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        for name, module in made.named_modules():
+        for name, module in reversed(list(made.named_modules())):  # as in a constructor: what is inside comes first
             _reset(name, module)
     return made
 
