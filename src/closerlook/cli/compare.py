@@ -1,12 +1,16 @@
 """``closerlook compare``: similarities of the layers of two checkpoints."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from matplotlib.axes import Axes
 from tyro.conf import arg
 
+from closerlook.activations import choose
 from closerlook.cli.answer import answer
 from closerlook.cli.compared import drawings, text
+from closerlook.cli.layers import listed
 from closerlook.cli.options import DryRun, First, Json, Out, Positive, Real, Second
 from closerlook.cli.outputs import folder_for, write
 from closerlook.cli.pairs import read_pairs
@@ -14,10 +18,10 @@ from closerlook.cli.points import references, with_source
 from closerlook.cli.subject import Subject
 from closerlook.cli.work import dry, finish
 from closerlook.runs.identity import run_id
-from closerlook.runs.recipe import CompareRecipe, ModelSpec, Split
+from closerlook.runs.recipe import CompareRecipe, DataSpec, ModelSpec, Split
 from closerlook.runs.store import Store
 from closerlook.similarity import Comparison, measure
-from closerlook.steps.setting import network
+from closerlook.steps.setting import network, source
 from closerlook.weights import WeightSpace
 
 Patterns = Annotated[tuple[str, ...], arg(metavar="PATTERN ...")]
@@ -94,8 +98,8 @@ def compare(
     """
     specs, store = subject.specs((a, b)), Store(subject.runs)
     other = None if model_b is None else with_source(ModelSpec(name=model_b, options=read_pairs(model_b_options)))
-    for checkpoint, spec in ((a, specs["model"]), (b, other or specs["model"])):
-        WeightSpace(network(spec, specs["data"], seed=0)).point(checkpoint)
+    _check(specs["data"], a, specs["model"], layers)
+    _check(specs["data"], b, other or specs["model"], layers if layers_b is None else layers_b)
     for name in measures:
         measure(name)
     first, second = references((a, b))
@@ -114,3 +118,10 @@ def compare(
     paths = write(folder, "compare", result, found.to_frame(), drawn)
     answer({**result, "files": paths}, "\n".join([text(found, split), *map(str, paths)]), json)
     return 0
+
+
+def _check(data: DataSpec, checkpoint: Path, model: ModelSpec, patterns: Sequence[str]) -> None:
+    """Find out now, and not after the images went through, that weights or names do not fit the network."""
+    built = network(model, data, seed=0)
+    WeightSpace(built).point(checkpoint)
+    choose(listed(built, source(data.name, data.resolution), patterns), patterns)

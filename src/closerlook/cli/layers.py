@@ -1,7 +1,9 @@
 """``closerlook layers``: the layers of a network by the names that other verbs take."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+from torch import nn
 from tyro.conf import Positional, arg
 
 from closerlook.activations import Layer, choose, units_of
@@ -10,6 +12,7 @@ from closerlook.cli.answer import answer, columns
 from closerlook.cli.options import Json, Positive
 from closerlook.cli.pairs import read_pairs
 from closerlook.cli.points import with_source
+from closerlook.data import Source
 from closerlook.runs.recipe import ModelSpec
 from closerlook.steps.setting import build_for, source
 
@@ -52,8 +55,7 @@ def layers(
     """
     spec = with_source(ModelSpec(name=model, options=read_pairs(model_options)))
     loaded = source(data, resolution)
-    network = build_for(spec, loaded.input_shape(), loaded.classes, seed=0)
-    found = layers_of(network, [loaded.prepare(loaded.train_inputs[:EXAMPLES])], match)
+    found = listed(build_for(spec, loaded.input_shape(), loaded.classes, seed=0), loaded, match)
     chosen = {layer.name for layer in choose(found, match)}
     rows = [row(layer, layer.name in chosen) for layer in found]
     used = [name for name in HANDLINGS if any(name in each["units"] for each in rows)]
@@ -68,6 +70,11 @@ def layers(
     )  # fmt: skip
     answer(rows, table, json)
     return 0
+
+
+def listed(network: nn.Module, data: Source, match: Sequence[str]) -> tuple[Layer, ...]:
+    """Every layer of a network, from a few examples."""
+    return layers_of(network, [data.prepare(data.train_inputs[:EXAMPLES])], match)
 
 
 def row(layer: Layer, chosen: bool) -> dict[str, Any]:

@@ -153,8 +153,8 @@ class _Seen:
     def _notes(self) -> tuple[str, ...]:
         if any(self._handling.positions(layer.shape) for layers in self._layers for layer in layers):
             return (
-                f"rows are positions of {self.grids.n} examples, and positions are not independent: the chance level is "
-                "too low; nulls=['shuffled'] shuffles examples and keeps positions",
+                f"rows are positions of {self.grids.n} examples, and positions are not independent: the chance level "
+                "is too low; nulls=['shuffled'] shuffles examples and keeps positions",
             )
         return ()
 

@@ -1,0 +1,171 @@
+"""`compare` and `layers` on networks and data that the package has never seen, and on finished runs."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import closerlook as cl
+from closerlook.cli import main
+from closerlook.runs.recipe import CompareRecipe, DataSpec, ModelSpec, Snapshot
+from closerlook.steps.cost import counts
+
+MODULE = """
+import torch
+from torch import nn
+
+
+def net(channels=4):
+    return nn.Sequential(
+        nn.Conv2d(1, channels, 3), nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Linear(4 * channels, 3),
+    )
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(6, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x[:, 0])[0][:, -1])
+
+
+def part(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(n) % 3
+    return torch.randn(n, 1, 6, 6, generator=generator) + targets[:, None, None, None], targets
+
+
+def data():
+    return part(400, 0), part(12, 1), part(120, 2)
+"""
+ON = ["--model", "cli_compare_module:net", "--data", "cli_compare_module:data"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The user's folder: a module and three checkpoints, one of another network."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "cli_compare_module.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        import cli_compare_module as own
+
+        for seed, name in enumerate("ab"):
+            torch.manual_seed(seed)
+            net = own.net()
+            result = cl.train(net, [own.part(120, 0)], lr=0.1, epochs=10)
+            torch.save(cl.loaded(net, result.point).state_dict(), folder / f"{name}.pt")
+        torch.save(own.net(channels=6).state_dict(), "wide.pt")
+        yield folder
+    sys.modules.pop("cli_compare_module")
+
+
+def run(capsys, *words):
+    """Exit status, parsed JSON and stderr of a command."""
+    status = main([*words, "--json"])
+    out, err = capsys.readouterr()
+    return status, json.loads(out) if out else None, err
+
+
+def test_compare_agrees_with_the_library_and_is_reused(place, capsys):
+    import cli_compare_module as own
+
+    words = ["compare", "a.pt", "b.pt", *ON, "--layers", "?", "--measures", "cca:r2", "cka", "--split", "test"]
+    status, priced, _ = run(capsys, *words, "--dry-run")
+    assert status == 0
+    # What a test part of the user's own holds is not known before it is read: as many as are read in training.
+    assert [(step["state"], step["images"]) for step in priced["steps"]] == [("to do", 2 * 300)]
+    assert not (place / "runs").exists()
+
+    status, first, _ = run(capsys, *words)
+    assert status == 0
+    model, (inputs, targets) = own.net(), own.data()[2]
+    direct = cl.compare(
+        cl.loaded(model, "a.pt"), cl.loaded(model, "b.pt"), [(inputs, targets)], ["?"], measures=["cca:r2", "cka"]
+    )
+    stored = cl.Comparison.from_dict(first)
+    assert stored.layers_a == direct.layers_a == ("0", "1", "2", "3", "5")
+    np.testing.assert_allclose(stored.tables["value"]["cka"], direct.tables["value"]["cka"], atol=1e-6)
+    assert first["n"] == 120
+    names = [Path(file).name for file in first["files"]]
+    assert names[:2] == ["compare.json", "compare.csv"]
+    assert {"compare-cka.svg", "compare-cca-r2.png", "compare-layers.svg"} <= set(names)
+    assert len(pd.read_csv(first["files"][1])) == 2 * 5 * 5
+    assert {**json.loads(Path(first["files"][0]).read_text()), "files": first["files"]} == first
+
+    status, second, err = run(capsys, *words)
+    assert (status, second) == (0, first)
+    assert err.count("reused") == 1
+    assert [step["state"] for step in run(capsys, *words, "--dry-run")[1]["steps"]] == ["done"]
+
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "120 test images, conv: mean, tokens: mean, forward passes in float32." in out
+    assert "corrected" in out.splitlines()[0]
+    assert run(capsys, "runs", "show", "compare")[1]["layers"] == "5 x 5"
+    assert main(["report", first["runs"]["compare"], "-o", "report.html"]) == 0
+    assert "Similarity of layers (cka) on 120 images" in (place / "report.html").read_text()
+
+
+def test_another_network_on_the_other_side_and_both_nulls(place, capsys):
+    other = ["--model-b", "cli_compare_module:net", "--model-b-options", "channels=6", "--layers-b", "1"]
+    words = ["compare", "a.pt", "wide.pt", *ON, *other, "--layers", "0", "--measures", "procrustes"]
+    words += ["--nulls", "random", "shuffled"]
+    status, found, _ = run(capsys, *words, "--intervals", "-o", "out")
+    assert status == 0
+    assert found["n"] == 300
+    assert set(found["tables"]) == {"value", "chance", "corrected", "error", "low", "high", "random", "shuffled"}
+    assert found["tables"]["shuffled"]["procrustes"][0][0] < found["tables"]["value"]["procrustes"][0][0]
+    assert [side["width"] for side in found["side_a"] + found["side_b"]] == [4, 6]
+    assert (place / "out" / "compare-procrustes.svg").read_text().startswith("<svg")
+    assert main([*words, "--intervals"]) == 0
+    assert "nearest by procrustes" in capsys.readouterr().out
+
+
+def test_layers(place, capsys):
+    status, rows, _ = run(capsys, "layers", *ON[1:2], *ON[2:], "--match", "2", "--model-options", "channels=5")
+    assert status == 0
+    listed = {row["layer"]: row for row in rows}
+    assert list(listed) == ["0", "1", "2", "3", "4", "5", "(model)"]
+    assert listed["0"]["shape"] == [5, 4, 4]
+    assert listed["0"]["units"] == {"mean": 5, "positions": [5, 16], "flatten": 80, "spectral": [5, 12]}
+    assert [row["compared"] for row in rows] == ["-", "-", "yes", "-", "- (is 3)", "-", "- (is 5)"]
+    status, rows, _ = run(capsys, "layers", "cli_compare_module:Recurrent", *ON[2:], "--match", "*", "lstm:1.0.0")
+    assert status == 2
+    assert main(["layers", "cli_compare_module:Recurrent", *ON[2:]]) == 0
+    out = capsys.readouterr().out
+    assert "5 x 6" in out
+    assert "first" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.pt", "b.pt", *ON, "--layers", "conv*"], "no layer matches 'conv*'"),
+        (["a.pt", "b.pt", *ON, "--measures", "ckaa"], "no measure 'ckaa'"),
+        (["a.pt", "wide.pt", *ON], "wide.pt"),
+        (["a.pt", "nowhere.pt", *ON], "nowhere.pt"),
+        (["a.pt", "b.pt", *ON, "--model-b", "vgg11_b"], "did you mean vgg11_bn"),
+        (["a.pt", "b.pt", *ON, "--conv", "average"], "average"),
+    ],
+)
+def test_wrong_use_says_what_to_change(place, capsys, words, said):
+    assert main(["compare", *words]) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert out == ""
+
+
+def test_what_a_comparison_costs():
+    data = DataSpec(name="digits", n_train=300, n_validation=0, n_statistics=80, n_read=120, seed=100)
+    a, b = Snapshot(run="train-1", step=0), Snapshot(run="train-1", step=9)
+    recipe = CompareRecipe(data=data, model=ModelSpec(name="mlp"), a=a, b=b)
+    assert counts(recipe) == (0, 240)
+    assert counts(recipe.model_copy(update={"nulls": ("random",), "split": "test"})) == (0, 3 * 360)
