@@ -1,6 +1,7 @@
 """Judged numbers, and batch-norm statistics against one large activation held in memory."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -201,3 +202,153 @@ def test_only_norm_layers_are_in_train_mode_during_the_pass() -> None:
 
     estimate_batch_stats(model, digit_batches(), Feed(torch.device("cpu"), batch_fn))
     assert seen == [["BatchNorm2d", "BatchNorm2d"]] * 3
+
+
+# Any layer that keeps statistics, against the formulas in numpy -------------------------------------------------------
+
+
+def inputs_of(shape: tuple[int, ...]) -> list[Tensor]:
+    """Batches of 7, 7 and 3 examples, each shifted and scaled on its own, so that no weighting is hidden."""
+    source = torch.Generator().manual_seed(0)
+    return [
+        (number + 1.0) * torch.randn(size, *shape, dtype=torch.float64, generator=source) + 3 * number
+        for number, size in enumerate((7, 7, 3))
+    ]
+
+
+def by_formula(batches: list[Tensor], pooling: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance per channel, written from the docstring's formulas, without PyTorch."""
+    flat = [np.moveaxis(batch.numpy(), 1, 0).reshape(batch.shape[1], -1) for batch in batches]
+    n_b = np.array([rows.shape[1] for rows in flat])
+    m_b = np.stack([rows.sum(1) / rows.shape[1] for rows in flat])
+    v_b = np.stack([((rows - m[:, None]) ** 2).sum(1) / rows.shape[1] for rows, m in zip(flat, m_b, strict=True)])
+    n, weights = n_b.sum(), n_b[:, None]
+    mean = (weights * m_b).sum(0) / n
+    if pooling == "pooled":
+        return mean, (weights * (v_b + (m_b - mean) ** 2)).sum(0) / n
+    return mean, (weights * (weights / (weights - 1)) * v_b).sum(0) / n
+
+
+def per_example(batches: list[Tensor], pooling: str) -> tuple[np.ndarray, np.ndarray]:
+    """The means over examples of each example's own mean and variance: instance norm."""
+    rows = np.concatenate([batch.numpy().reshape(*batch.shape[:2], -1) for batch in batches])
+    values = rows.shape[2]
+    means = rows.sum(2) / values
+    squares = ((rows - means[:, :, None]) ** 2).sum(2)
+    return means.mean(0), (squares / (values if pooling == "pooled" else values - 1)).mean(0)
+
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "BatchNorm1d [n, c]": (lambda: nn.BatchNorm1d(4), (4,)),
+    "BatchNorm1d [n, c, l]": (lambda: nn.BatchNorm1d(4), (4, 5)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(4), (4, 3, 2)),
+    "BatchNorm3d": (lambda: nn.BatchNorm3d(4), (4, 2, 3, 2)),
+    "without affine": (lambda: nn.BatchNorm2d(4, affine=False), (4, 3, 2)),
+    "cumulative": (lambda: nn.BatchNorm2d(4, momentum=None), (4, 3, 2)),
+    "SyncBatchNorm": (lambda: nn.SyncBatchNorm(4), (4, 3, 2)),
+    "InstanceNorm1d": (lambda: nn.InstanceNorm1d(4, track_running_stats=True), (4, 6)),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(4, affine=True, track_running_stats=True), (4, 3, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("pooling", ["pooled", "reference"])
+def test_every_layer_agrees_with_the_formulas(kind: str, pooling: str) -> None:
+    make, shape = LAYERS[kind]
+    layer, batches = make().double(), inputs_of(shape)
+    feed = Feed(torch.device("cpu"), lambda model, batch: Output(model(batch).flatten(1).sum(1), None))
+    assert estimate_batch_stats(layer, batches, feed, pooling) == 17  # type: ignore[arg-type]
+    mean, variance = (per_example if "Instance" in kind else by_formula)(batches, pooling)
+    assert np.allclose(layer.running_mean.numpy(), mean, rtol=0, atol=EXACT)
+    # Variances of size 10.
+    assert np.allclose(layer.running_var.numpy(), variance, rtol=EXACT, atol=0)
+
+
+class Branches(nn.Module):
+    """One norm that is called, one that only training calls, one in another branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.auxiliary, self.other = (nn.BatchNorm1d(64) for _ in range(3))
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        if self.training:
+            self.auxiliary(x)
+        return self.head(self.used(input=x))
+
+
+def test_a_layer_that_is_not_called_keeps_its_statistics() -> None:
+    model = Branches()
+    for norm in (model.auxiliary, model.other):
+        norm.running_mean.fill_(3.0)
+        norm.running_var.fill_(5.0)
+        norm.num_batches_tracked.fill_(7)
+    estimate_batch_stats(model, digit_batches(), FEED)
+    for norm in (model.auxiliary, model.other):
+        assert bool((norm.running_mean == 3).all())
+        assert bool((norm.running_var == 5).all())
+        assert int(norm.num_batches_tracked) == 7
+    inputs = torch.cat([x for x, _ in digit_batches()]).flatten(1)
+    assert torch.allclose(model.used.running_mean, inputs.mean(0), rtol=0, atol=1e-6)  # of float32
+
+
+def test_layers_without_running_statistics_are_left_alone() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.InstanceNorm2d(1), nn.GroupNorm(1, 1))
+    assert batch_norms(model) == []
+
+
+def test_a_single_example_is_refused_with_its_repair() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10))
+    with pytest.raises(LoaderError, match=r"one value per channel.*leaves no single example over, or drop_last=True"):
+        estimate_batch_stats(model, digit_batches(33, 32), FEED)
+    with pytest.raises(LoaderError, match="one value per channel"):
+        estimate_batch_stats(
+            nn.InstanceNorm1d(4, track_running_stats=True),
+            [torch.zeros(3, 4, 1)],
+            Feed(torch.device("cpu"), lambda model, batch: Output(model(batch).flatten(1).sum(1), None)),
+        )
+
+
+def test_another_error_of_the_batch_function_stays_what_it_is() -> None:
+    def broken(model: nn.Module, batch: Batch) -> Output:
+        raise ValueError("other")
+
+    with pytest.raises(ValueError, match=r"^other$"):
+        estimate_batch_stats(small_net(), digit_batches(), Feed(torch.device("cpu"), broken))
+
+
+# Shares of hits -------------------------------------------------------------------------------------------------------
+
+
+def test_hits_may_be_shares() -> None:
+    def shares(model: nn.Module, batch: Batch) -> Output:
+        output = classification(model, batch)
+        return Output(output.loss, output.outputs, batch[1] / 10)
+
+    found = evaluate(small_net(), digit_batches(), batch_fn=shares)
+    labels = torch.cat([targets for _, targets in digit_batches()])
+    assert found.correct is not None
+    assert found.accuracy == pytest.approx(float((labels / 10).double().mean()), abs=1e-7)  # shares in float32
+    assert found.error == pytest.approx(1 - float(found.accuracy or 0), abs=EXACT)
+
+
+class Masked(nn.Module):
+    """Keeps a tensor for later at its first call, outside its buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.mask = nn.Linear(64, 10), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.mask is None:
+            self.mask = torch.ones(10)
+        return self.head(x.flatten(1)) * self.mask
+
+
+def test_what_a_module_keeps_while_it_is_read_can_be_trained_on() -> None:
+    model = Masked()
+    evaluate(model, digit_batches())
+    classification(model, digit_batches()[0]).loss.mean().backward()
+    assert model.head.weight.grad is not None

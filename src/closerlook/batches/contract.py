@@ -100,7 +100,7 @@ class Feed:
         Raises
         ------
         LoaderError
-            Not one loss (and one hit, if any) per example.
+            Not one loss (and one hit in [0, 1], if any) per example.
         """
         # A caller's own autocast region would impose its type, and its cache would keep weights of earlier points.
         precision = torch.autocast(
@@ -129,9 +129,19 @@ def _check(output: Any, known: set[int]) -> None:
             f"batch_fn returned {len(loss)} losses, and nothing in the batch has that length (there is "
             f"{', '.join(map(str, sorted(known)))}); return one loss per example, the mean over its tokens or pixels"
         )
-    if correct is not None and (not isinstance(correct, Tensor) or correct.shape != loss.shape):
+    if correct is not None:
+        _check_hits(correct, len(loss))
+
+
+def _check_hits(correct: Any, n: int) -> None:
+    if not isinstance(correct, Tensor) or correct.shape != (n,):
         shape = tuple(correct.shape) if isinstance(correct, Tensor) else type(correct).__name__
-        raise LoaderError(f"batch_fn must return one hit per example [{len(loss)}] as correct, or None, not {shape}")
+        raise LoaderError(f"batch_fn must return one hit per example [{n}] as correct, or None, not {shape}")
+    if not bool(((correct >= 0) & (correct <= 1)).all()):
+        raise LoaderError(
+            f"batch_fn must return hits, or shares of hits in [0, 1], as correct; here they reach from "
+            f"{float(correct.min()):g} to {float(correct.max()):g}; divide by the number of tokens or pixels"
+        )
 
 
 def _kind(value: Any) -> str:

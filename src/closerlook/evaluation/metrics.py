@@ -83,7 +83,7 @@ def read(
 ) -> Evaluation:
     """Evaluation of a model as it stands, whatever its modes; used where modes are already set."""
     losses, correct, kept = [], [], []
-    with torch.inference_mode():
+    with torch.no_grad():  # in inference mode what a module keeps for later could not be trained on any more
         for batch in batches_of(loader, name):
             output = feed(model, batch)
             losses.append(output.loss.double().cpu())

@@ -16,12 +16,10 @@ def check_steady(model: nn.Module, batch: Any, feed: Feed, name: str) -> int:
     Raises
     ------
     LoaderError
-        The second outputs differ: noise in eval mode, or a state that the first call changed. Shares of hits
-        outside [0, 1].
+        The second outputs differ: noise in eval mode, or a state that the first call changed.
     """
     with torch.no_grad(), buffers_kept(model), generators_kept():
         output = feed(model, batch)
-        _check_shares(output.correct)
         first, second = copied(output), copied(feed(model, batch))
     if not _equal(first, second, feed):
         raise LoaderError(
@@ -29,14 +27,6 @@ def check_steady(model: nn.Module, batch: Any, feed: Feed, name: str) -> int:
             f"{_reason(model, batch, feed)}"
         )
     return len(output.loss)
-
-
-def _check_shares(correct: Tensor | None) -> None:
-    if correct is not None and correct.is_floating_point() and not bool(((correct >= 0) & (correct <= 1)).all()):
-        raise LoaderError(
-            f"batch_fn must return hits, or shares of hits in [0, 1], as correct; here they reach from "
-            f"{float(correct.min()):g} to {float(correct.max()):g}; divide by the number of tokens or pixels"
-        )
 
 
 def _equal(first: dict[str, Any], second: dict[str, Any], feed: Feed) -> bool:
