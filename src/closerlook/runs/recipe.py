@@ -10,9 +10,9 @@ from closerlook.schedules import Constant, LinearDecay, Schedule
 
 
 class Frozen(BaseModel):
-    """Immutable, with no key that it does not know."""
+    """Immutable, with no key that it does not know and no number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSpec(Frozen):
