@@ -13,23 +13,24 @@ from closerlook.runs.store import Store
 
 
 def plan(
-    ends: Sequence[File], specs: Mapping[str, Any], curve: Curve, reading: Mapping[str, Any], positions: int, seed: int
+    ends: Sequence[File], specs: Mapping[str, Any], curve: Curve, reading: Mapping[str, Any], seed: int
 ) -> dict[str, Recipe]:
     """The recipes by what they are: ``segment``, and with a curve ``connect`` and ``curve``."""
     a, b = ends
-    segment = ProfileRecipe(**reading, points=(a, b), t=positions)
+    segment = ProfileRecipe(**reading, points=(a, b))
     if curve.epochs == 0:
         return {"segment": segment}
     connect = ConnectRecipe(
         **specs, a=a, b=b, curve=curve.kind, bends=curve.bends, epochs=curve.epochs, batch_size=curve.batch_size,
-        optimizer=OptimizerSpec(lr=curve.lr, weight_decay=curve.weight_decay), precision=curve.precision, seed=seed,
+        optimizer=OptimizerSpec(lr=curve.lr, weight_decay=curve.weight_decay), precision=curve.precision,
+        memory_format=reading["memory_format"], seed=seed,
     )  # fmt: skip
     bends = tuple(Bend(run=run_id(connect), index=index) for index in range(1, curve.bends + 1))
-    along = ProfileRecipe(**reading, curve=curve.kind, points=(a, *bends, b), t=positions)
+    along = ProfileRecipe(**reading, curve=curve.kind, points=(a, *bends, b))
     return {"segment": segment, "connect": connect, "curve": along}
 
 
-def read(recipes: Mapping[str, Recipe], store: Store, definition: Definition) -> dict[str, Any]:
+def read(recipes: Mapping[str, Recipe], store: Store, definition: Definition, level: float) -> dict[str, Any]:
     """The stored numbers of finished steps."""
     result: dict[str, Any] = {"runs": {name: run_id(recipe) for name, recipe in recipes.items()}, "barriers": []}
     for name, recipe in recipes.items():
@@ -38,7 +39,7 @@ def read(recipes: Mapping[str, Recipe], store: Store, definition: Definition) ->
             result["training"] = {**recipe.model_dump(mode="json"), **folder.result("curve")}
         else:
             result[name] = folder.result("profile")
-            result["barriers"] += profiles.barriers(name, Profile.from_dict(result[name]), definition)
+            result["barriers"] += profiles.barriers(name, Profile.from_dict(result[name]), definition, level)
     return result
 
 

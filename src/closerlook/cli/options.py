@@ -52,3 +52,7 @@ Whole = Annotated[int, at_least(0)]
 Positive = Annotated[int, at_least(1)]
 Real = Annotated[float, at_least(0.0)]
 Metric = Literal["loss", "error", "accuracy"]
+Jobs = Annotated[
+    int, at_least(1),
+    arg(help="Processes that share the readings, one thread each; the bytes are those of one process."),
+]  # fmt: skip

@@ -7,7 +7,7 @@ from tyro.conf import arg
 
 from closerlook.cli import curves, profiles
 from closerlook.cli.answer import answer
-from closerlook.cli.options import DryRun, First, Json, Metric, Out, Second, at_least
+from closerlook.cli.options import DryRun, First, Jobs, Json, Metric, Out, Real, Second, at_least
 from closerlook.cli.outputs import folder_for, write
 from closerlook.cli.points import references, weights
 from closerlook.cli.settings import Curve, Reading
@@ -26,6 +26,9 @@ def path(
     positions: Annotated[int, at_least(3), arg(name="points")] = 25,
     metric: Metric = "loss",
     definition: Definition = "above_ends",
+    tolerance: Annotated[Real | None, arg(metavar="NATS", help_behavior_hint="(default: read everything)")] = None,
+    level: Real = 0.95,
+    jobs: Jobs = 1,
     out: Out = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -48,21 +51,27 @@ def path(
         What is drawn and printed; the files hold all three.
     definition
         What a barrier's height is measured from: the worse end, the mean of both, or the line between them.
+    tolerance
+        Read only as many images at as few positions as give the loss barrier above the worse end to within this.
+    level
+        Probability that intervals hold.
 
     Examples
     --------
     closerlook path a.pt b.pt --model mymodule:network --data mymodule:data
     closerlook path a.pt b.pt --model mymodule:network --data mymodule:data --kind bezier --epochs 30 --dry-run
     closerlook path a.pt b.pt --model vgg11_bn --model-options width=0.25 head=linear --data fashion --epochs 0
+    closerlook path a.pt b.pt --model vgg11_bn --data fashion --points 61 --tolerance 0.01
     closerlook path runs/train-1a2b3c4d/checkpoints/step-000100.safetensors b.safetensors
     """
     specs, store = subject.specs((a, b)), Store(subject.runs)
     weights((a, b), specs)
-    recipes = curves.plan(references((a, b)), specs, curve, reading.of(specs), positions, subject.seed)
+    read = {**reading.of(specs), "t": positions, "tolerance": tolerance, "level": level}
+    recipes = curves.plan(references((a, b)), specs, curve, read, subject.seed)
     if dry_run:
         return dry(recipes.values(), store, json)
-    finish(recipes.values(), store)
-    result = curves.read(recipes, store, definition)
+    finish(recipes.values(), store, jobs)
+    result = curves.read(recipes, store, definition, level)
     found = curves.profiles_in(result)
     frame = pd.concat([profile.to_frame().assign(path=name) for name, profile in found.items()])
     folder = folder_for("path", result["runs"], subject.runs, out)
@@ -71,6 +80,7 @@ def path(
         profiles.table(result["barriers"], metric, specs["data"].n_statistics),
         *profiles.own_ends(found["segment"], metric),
         *curves.training(result),
+        *profiles.work(found),
         *map(str, paths),
     ]
     answer({**result, "files": paths}, "\n".join(text), json)

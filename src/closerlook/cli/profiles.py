@@ -19,13 +19,13 @@ _FROM: Mapping[Definition, str] = {
 _UNIT = {"loss": "cross-entropy in nats", "error": "share of wrong answers", "accuracy": "share of right answers"}
 
 
-def barriers(name: str, profile: Profile, definition: Definition) -> list[dict[str, Any]]:
+def barriers(name: str, profile: Profile, definition: Definition, level: float = 0.95) -> list[dict[str, Any]]:
     """One row per split and metric of a profile."""
     rows = []
     for split in splits_of(profile):
         for metric in _UNIT:
             if f"{split}_{metric}" in profile.values:
-                found = profile.barrier(split, metric, definition).to_dict()
+                found = profile.barrier(split, metric, definition, level).to_dict()
                 ends = profile.metric(split, metric)[[0, -1]].tolist()
                 rows.append({"path": name, **found, "n": profile.n[split], "ends": ends})
     return rows
@@ -34,9 +34,17 @@ def barriers(name: str, profile: Profile, definition: Definition) -> list[dict[s
 def table(rows: Sequence[Mapping[str, Any]], metric: str, statistics: int) -> str:
     """The barriers of one metric, and what such a number means nothing without."""
     chosen = [row for row in rows if row["metric"] == metric]
-    header = ("path", "read on", "images", f"{metric} at A", "at B", "barrier", "at t")
-    cells = [(r["path"], r["split"], r["n"], *r["ends"], r["value"], r["t"]) for r in chosen]
+    header = ("path", "read on", "images", f"{metric} at A", "at B", "barrier", "low", "high", "at t")
+    cells = [(r["path"], r["split"], r["n"], *r["ends"], r["value"], r["low"], r["high"], r["t"]) for r in chosen]
     return "\n".join([columns(header, cells), "", *(carried(row, statistics) for row in chosen[:1])])
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """What the low and high ends of a barrier are about, as a sentence; nothing where it has none."""
+    about = {"population": "over other images of this kind", "loader": "of the reading of all images"}
+    if row.get("low") is None:
+        return ""
+    return f"\nLow and high: {row['level']:.0%} interval {about[row['interval_of']]}; it says nothing of other seeds."
 
 
 def carried(row: Mapping[str, Any], statistics: int) -> str:
@@ -44,6 +52,7 @@ def carried(row: Mapping[str, Any], statistics: int) -> str:
     return (
         f"Barrier: height above {_FROM[row['definition']]} ({row['definition']}) in {_UNIT[row['metric']]}, "
         f"{row['points']} points on t,\n{policy(row['batch_stats'], statistics)}, weights {row['dtype']}."
+        f"{interval(row)}"
     )
 
 
@@ -52,6 +61,17 @@ def policy(batch_stats: str, statistics: int) -> str:
     estimated = batch_stats in ("recompute", "reference")
     images = f" on {statistics:,} training images that carry no loss" if estimated else ""
     return f"batch-norm statistics: {batch_stats}{images}"
+
+
+def work(profiles: Mapping[str, Profile]) -> list[str]:
+    """What the readings cost, and how far they are from full precision where that is known."""
+    total = sum(found.evaluations for found in profiles.values())
+    told = next(iter(profiles.values())).told
+    lines = [f"Read in {told['precision']}, {told['layout']}; {total:,} images through the network."]
+    for name, found in profiles.items():
+        differences = ", ".join(f"{metric} {value:.2g}" for metric, value in found.precision_errors.items())
+        lines += [f"Largest difference from fp32 on the {name}: {differences}"] if differences else []
+    return lines
 
 
 def own_ends(profile: Profile, metric: str) -> list[str]:
@@ -68,12 +88,16 @@ def own_ends(profile: Profile, metric: str) -> list[str]:
 def drawing(profiles: Mapping[str, Profile], metric: str) -> Axes:
     """Segment, curve or both, one panel per split; the first of the axes."""
     first = next(iter(profiles.values()))
+    t = np.unique(np.concatenate([found.t for found in profiles.values()]))
     axes = figures.panels(len(first.n))
     for ax, split in zip(axes, splits_of(first), strict=True):
         lines: dict[str, dict[int | str, np.ndarray]] = {"segment": {}, "curve": {}}
-        lines |= {name: {0: found.metric(split, metric)} for name, found in profiles.items()}
+        lines |= {name: {0: np.interp(t, found.t, found.metric(split, metric))} for name, found in profiles.items()}
+        bands = [
+            tuple(np.interp(t, found.t, end) for end in found.interval(split, metric)) for found in profiles.values()
+        ]
         label = f"{split} {metric}" + (" (nats)" if metric == "loss" else "")
-        figures.path(first.t, lines["segment"], lines["curve"], ylabel=label, ax=ax)
+        figures.path(t, lines["segment"], lines["curve"], ylabel=label, bands=bands, ax=ax)
     return axes[0]
 
 

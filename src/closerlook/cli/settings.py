@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from closerlook.cli.options import Positive, Real, Whole
-from closerlook.runs.recipe import BatchStats, Split
+from closerlook.runs.recipe import BatchStats, MemoryFormat, Precision, Split
 
 Splits = Annotated[tuple[Split, ...], arg(metavar="{train,test} ...")]
 
@@ -40,7 +40,7 @@ class Curve:
     lr: Real = 0.02
     weight_decay: Real = 5e-4
     batch_size: Positive = 100
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,21 @@ class Reading:
         reference tools average them (reference); those of the ends, mixed (interpolate); those of the network (keep).
     read_size
         Images per batch of a reading; it is part of the definition of recomputed statistics.
+    read_precision
+        Of the readings: with bf16 the ends and the highest point are read in fp32 too, and the difference is told.
+    memory_format
+        In which convolutions compute; a network that cannot bear channels_last is read in its own.
     """
 
     splits: Splits = ("train", "test")
     batch_stats: BatchStats = "recompute"
     read_size: Positive = 500
+    read_precision: Precision = "fp32"
+    memory_format: MemoryFormat = "channels_last"
 
     def of(self, specs: Mapping[str, Any]) -> dict[str, Any]:
         """What every recipe that reads holds: network, data and these settings."""
-        return {**specs, "splits": self.splits, "batch_stats": self.batch_stats, "batch_size": self.read_size}
+        return {
+            **specs, "splits": self.splits, "batch_stats": self.batch_stats, "batch_size": self.read_size,
+            "precision": self.read_precision, "memory_format": self.memory_format,
+        }  # fmt: skip

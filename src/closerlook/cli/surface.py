@@ -6,7 +6,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from closerlook.cli.answer import answer, columns
-from closerlook.cli.options import DryRun, First, Json, Metric, Out, Real, Second, Third
+from closerlook.cli.options import DryRun, First, Jobs, Json, Metric, Out, Real, Second, Third
 from closerlook.cli.outputs import folder_for, write
 from closerlook.cli.points import labels, references, weights
 from closerlook.cli.profiles import policy, splits_of
@@ -30,6 +30,8 @@ def surface(
     grid: Annotated[tuple[int, int], arg(metavar="COLUMNS ROWS")] = (21, 21),
     margin: Real = 0.2,
     metric: Metric = "loss",
+    tolerance: Annotated[Real | None, arg(metavar="SHARE", help_behavior_hint="(default: read every cell)")] = None,
+    jobs: Jobs = 1,
     out: Out = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -56,6 +58,9 @@ def surface(
         Added on each side, as a share of the box around all that is marked.
     metric
         What is drawn; the files hold all three.
+    tolerance
+        Read coarse to fine, and finer only where the surface is bent; elsewhere losses are interpolated to about this
+        share of their value, such as 0.05.
 
     Examples
     --------
@@ -69,10 +74,13 @@ def surface(
     plane(*weights(checkpoints, specs)[:3])
     first, second, third, *others = references(checkpoints)
     marks = dict(zip(names[3:], others, strict=True))
-    recipe = SurfaceRecipe(**reading.of(specs), points=(first, second, third), marks=marks, grid=grid, margin=margin)
+    recipe = SurfaceRecipe(
+        **reading.of(specs), points=(first, second, third), marks=marks, grid=grid, margin=margin,
+        tolerance=tolerance,
+    )  # fmt: skip
     if dry_run:
         return dry([recipe], store, json)
-    finish([recipe], store)
+    finish([recipe], store, jobs)
     result = {"runs": {"surface": run_id(recipe)}, **store.folder(recipe).result("surface")}
     known = {f"w_{index}": name for index, name in enumerate(names[:3])}
     result["marks"] = {known.get(name, name): mark for name, mark in result["marks"].items()}
@@ -92,5 +100,6 @@ def text(surface: Surface, metric: str) -> str:
     marks = [(name, *(round(x, 4) for x in (mark.x, mark.y, mark.distance))) for name, mark in surface.marks.items()]
     read_on = columns(("read on", "images", f"lowest {metric}", "highest"), ranges)
     lie_at = columns(("checkpoint", "x", "y", "distance off the plane"), marks)
-    grid = f"{len(surface.x)} x {len(surface.y)} grid, weights {surface.dtype}"
+    read_cells = f"{int(surface.was_read.sum())} of {surface.was_read.size} cells read"
+    grid = f"{len(surface.x)} x {len(surface.y)} grid, {read_cells}, weights {surface.dtype}"
     return f"{read_on}\n\n{lie_at}\n\nDistances are L2 norms of weights; {grid}."

@@ -12,13 +12,13 @@ from closerlook.runs.store import RunFolder, Store
 from closerlook.steps.cost import cost
 
 
-def finish(recipes: Iterable[Recipe], store: Store) -> None:
-    """Finish every recipe's run in this process, with progress on stderr; finished ones are reused."""
+def finish(recipes: Iterable[Recipe], store: Store, jobs: int = 1) -> None:
+    """Finish every recipe's run, with progress on stderr; finished ones are reused. One job runs in this process."""
     recipes = list(recipes)
     progress = Progress(len(recipes))
     try:
-        with pool(1) as executor:
-            launch(recipes, store, executor, 1, progress)
+        with pool(jobs) as executor:
+            launch(recipes, store, executor, jobs, progress)
     finally:
         progress.close()
 

@@ -1,7 +1,8 @@
 """Curves along paths in weight space: the straight segment against the trained curve."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
@@ -13,7 +14,7 @@ def path(
     segment_by_seed: Mapping[Seed, ArrayLike],
     curve_by_seed: Mapping[Seed, ArrayLike],
     ylabel: str = "loss (nats)",
-    band: tuple[ArrayLike, ArrayLike] | None = None,
+    bands: Sequence[tuple[ArrayLike, ArrayLike]] = (),
     ax: Axes | None = None,
 ) -> Axes:
     """Plot a metric along the straight segment and along the trained curve between the same two points.
@@ -26,8 +27,8 @@ def path(
         The metric of each seed, [m]; either may be empty.
     ylabel
         Quantity and unit.
-    band
-        Low and high ends [m] of an interval, shaded behind the lines.
+    bands
+        Low and high ends [m] of intervals, shaded behind the lines.
     ax
         Where to draw; made if not given.
 
@@ -37,8 +38,8 @@ def path(
     'loss (nats)'
     """
     ax = ax or panels()[0]
-    if band is not None:
-        ax.fill_between(t, *band, color="0.85", linewidth=0)
+    for low, high in bands:
+        ax.fill_between(np.asarray(t), np.asarray(low), np.asarray(high), color="0.85", linewidth=0)
     # Vermilion and dashed for the segment, blue and solid for the curve, whichever of the two is there.
     for index, name, by_seed in ((1, "straight segment", segment_by_seed), (0, "trained curve", curve_by_seed)):
         if by_seed:

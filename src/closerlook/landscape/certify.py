@@ -35,7 +35,7 @@ class Certificate:
     value: float
     low: float
     high: float
-    point: int
+    t: float
     level: float
     rounds: int
 
@@ -50,6 +50,7 @@ class Race:
     tolerance: float
     level: float = 0.95
     losses: dict[int, Array] = field(default_factory=dict)
+    leader: int = 0
 
     def run(self, start: Sequence[int]) -> Certificate:
         """Read until the interval is within the tolerance; `start` are the points to begin with."""
@@ -59,9 +60,9 @@ class Race:
             if not all(np.isfinite(losses).all() for losses in self.losses.values()):
                 return self._broken(rounds)
             look = Look(self, 1 - (1 - self.level) / (rounds * (rounds + 1)))
-            wanted = look.wanted()
+            self.leader, wanted = look.leader, look.wanted()
             if not wanted:
-                return Certificate(look.value, look.low, look.high, look.leader, self.level, rounds)
+                return Certificate(look.value, look.low, look.high, float(self.t[look.leader]), self.level, rounds)
             self._extend(wanted)
             rounds += 1
 
@@ -69,9 +70,9 @@ class Race:
         # A loss that is no number is not hidden behind an interval.
         means = {point: float(losses.mean()) for point, losses in sorted(self.losses.items())}
         ends = max(means[0], means[len(self.t) - 1])
-        worst = max(means, key=lambda point: (np.isnan(means[point]), means[point]))
-        value = means[worst] - ends
-        return Certificate(value, value, value, worst, self.level, rounds)
+        self.leader = max(means, key=lambda point: (np.isnan(means[point]), means[point]))
+        value = means[self.leader] - ends
+        return Certificate(value, value, value, float(self.t[self.leader]), self.level, rounds)
 
     def also(self, points: Iterable[int]) -> None:
         """Read further points, on the images of the first look."""

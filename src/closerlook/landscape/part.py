@@ -32,22 +32,25 @@ class Part:
         found: dict[Request, Arrays] = {}
         for low, high in spans:
             points = [point for point, *span in requests if tuple(span) == (low, high)]
-            for point, arrays in zip(points, self._read(split, points, low, high), strict=True):
+            for point, arrays in zip(points, self.read(split, points, low, high), strict=True):
                 found[point, low, high] = arrays
                 self.values[split].setdefault(point, []).append(arrays)
             self.evaluations += len(points) * (high - low)
         return [found[request][f"{split}_loss"] for request in requests]
 
-    def _read(self, split: str, points: Sequence[int], low: int, high: int) -> list[Arrays]:
+    def read(
+        self, split: str, points: Sequence[int], low: int, high: int, reader: Reader | None = None, kind: str = ""
+    ) -> list[Arrays]:
+        """Values of the images number low .. high - 1 at each point, in their order."""
         batches, numbers = self.subsets[split].batches(low, high)
-        order = np.argsort(numbers)
+        order, reader = np.argsort(numbers), reader or self.reader
 
         def read(number: int) -> Arrays:
             point = points[number]
-            self.reader.place(self.coefficients[point], self.statistics[point])
-            return {name: array[order] for name, array in self.reader.values_on(split, batches).items()}
+            reader.place(self.coefficients[point], self.statistics[point])
+            return {name: array[order] for name, array in reader.values_on(split, batches).items()}
 
-        return self.cells.fill([f"{split}-{point:04d}-{low}-{high}" for point in points], read)
+        return self.cells.fill([f"{kind}{split}-{point:04d}-{low}-{high}" for point in points], read)
 
     def _estimate(self, points: Sequence[int]) -> None:
         new = [point for point in dict.fromkeys(points) if point not in self.statistics]
@@ -94,7 +97,7 @@ def read_part(
 def _gathered(part: Part, races: dict[str, Race], certificates: dict[str, Certificate], chosen: np.ndarray) -> Read:
     values, errors, covariance, images, n = {}, {}, {}, {}, {}
     for split, race in races.items():
-        known = (certificates[split].point, 0, len(race.t) - 1)
+        known = (race.leader, 0, len(race.t) - 1)
         n[split] = race.total
         images[split] = np.array([len(race.losses[point]) for point in chosen])
         for name in part.values[split][0][0]:
@@ -102,25 +105,36 @@ def _gathered(part: Part, races: dict[str, Race], certificates: dict[str, Certif
             values[name], errors[name] = placed(held, known, race.total)
             common = int(images[split].min())
             covariance[name] = covariance_of(np.stack([row[:common] for row in held.values()]))
-    ends = tuple({} if not part.reader.subspace.points[end].buffers else _own_end(part, end, values) for end in (0, -1))
-    return Read(chosen, values, errors, covariance, n, images, ends, part.evaluations, certificates)  # type: ignore[arg-type]
+    ends, differences = (_own_end(part, 0), _own_end(part, -1)), _precision_errors(part, races)
+    return Read(chosen, values, errors, covariance, n, images, ends, part.evaluations, certificates, differences)
 
 
-def _own_end(part: Part, end: int, values: dict[str, Array]) -> dict[str, float]:
-    """An end with its own buffers: its paired difference from the same end on the path, on the first images."""
-    found: dict[str, Array] = {}
-    for split, subset in part.subsets.items():
-        count = min(FIRST, subset.total)
-        batches, numbers = subset.batches(0, count)
-        order = np.argsort(numbers)
+def _own_end(part: Part, end: int) -> dict[str, float]:
+    """An end with its own buffers on all images: the numbers that its owner knows."""
+    if not part.reader.subspace.points[end].buffers:
+        return {}
 
-        def read(_: int, split: str = split, batches: list[object] = batches) -> Arrays:
-            part.reader.place_own(end)
-            return part.reader.values_on(split, batches)
+    def read(_: int) -> Arrays:
+        part.reader.place_own(end)
+        return part.reader.values()
 
-        own = part.cells.fill([f"end{end}-{split}"], read)[0]
-        part.evaluations += count
-        for name, array in own.items():
-            step = array[order] - part.held(split, name)[0 if end == 0 else max(part.values[split])][:count]
-            found[name] = np.array([step.mean() + values[name][end]])
-    return means(found)
+    (own,) = part.cells.fill([f"end{end}"], read)
+    part.evaluations += sum(subset.total for subset in part.subsets.values())
+    return means(own)
+
+
+def _precision_errors(part: Part, races: dict[str, Race]) -> dict[str, float]:
+    """The largest difference of each mean from full precision, on the first images at the ends and the leader."""
+    if part.reader.feed.autocast is None:
+        return {}
+    found: dict[str, float] = {}
+    for split, race in races.items():
+        points = sorted({0, race.leader, len(race.t) - 1})
+        count = min(FIRST, race.total)
+        full = part.read(split, points, 0, count, part.reader.in_full_precision(), "full-precision-")
+        part.evaluations += count * len(points)
+        for name in full[0]:
+            held = part.held(split, name)
+            differences = [arrays[name] - held[point][:count] for arrays, point in zip(full, points, strict=True)]
+            found[name] = max(abs(float(difference.mean())) for difference in differences)
+    return found

@@ -151,9 +151,7 @@ class Profile:
             found = self.certificates[split]
             if metric != "loss" or definition != "above_ends":
                 return Barrier(value, float(self.t[top]), *about)
-            return Barrier(
-                found.value, float(self.t[found.point]), *about, found.low, found.high, found.level, "loader"
-            )
+            return Barrier(found.value, found.t, *about, found.low, found.high, found.level, "loader")
         if name not in self.covariance:
             return Barrier(value, float(self.t[top]), *about)
         covariance = self.covariance[name]
@@ -168,8 +166,8 @@ class Profile:
     def plot(self, ax: Axes | None = None, split: str = "train", metric: str = "loss") -> Axes:
         """The metric along t, with its interval over images as a band."""
         unit = f"{split} {metric}" + (" (nats)" if metric == "loss" else "")
-        band = self.interval(split, metric) if f"{split}_{metric}" in self.covariance else None
-        return figures.path(self.t, {}, {self.kind: self.metric(split, metric)}, ylabel=unit, band=band, ax=ax)
+        bands = [self.interval(split, metric)] if f"{split}_{metric}" in self.covariance else []
+        return figures.path(self.t, {}, {self.kind: self.metric(split, metric)}, ylabel=unit, bands=bands, ax=ax)
 
 
 def _lists(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
