@@ -3,11 +3,13 @@
 from collections import OrderedDict
 
 import hypothesis
+import threadpoolctl
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 torch.set_num_threads(1)
+threadpoolctl.threadpool_limits(1)  # numpy's too: the tests run side by side
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("repeatable")
 

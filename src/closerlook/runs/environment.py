@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 _PACKAGES = ("closerlook", "torch", "numpy", "scipy", "pandas", "scikit-learn", "safetensors", "pydantic")
 
@@ -36,6 +37,7 @@ def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):  # numpy's products as well
+            yield
     finally:
         torch.set_num_threads(threads)
