@@ -107,12 +107,13 @@ def test_path_agrees_with_the_library(place, capsys):
     import cli_users_module as own
 
     words = ["path", "a.pt", "b.pt", *ON, "--epochs", "0", "--points", "5", "--splits", "test", "--n-statistics", "30"]
-    status, found, _ = run(capsys, *words, "--definition", "above_line", "--batch-stats", "keep")
+    status, found, _ = run(capsys, *words, "--definition", "above_line", "--batch-stats", "interpolate")
     assert status == 0
     (told,) = (row for row in found["barriers"] if row["metric"] == "loss")
     net, test = own.net(), own.data()[2]
     a, b = (cl.WeightSpace(net).point(file) for file in ("a.pt", "b.pt"))
-    barrier = cl.profile(net, cl.line(a, b), [test], 5, batch_stats="keep").barrier("train", "loss", "above_line")
+    path = cl.profile(net, cl.line(a, b), [test], 5, batch_stats="interpolate")
+    barrier = path.barrier("train", "loss", "above_line")
     assert told["value"] == pytest.approx(barrier.value, abs=1e-6)
     assert told["definition"] == "above_line"
     assert told["n"] == 60

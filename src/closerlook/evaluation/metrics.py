@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from closerlook.batches import BatchFn, Feed, Loader, batches_of, feed_for
 from closerlook.views import buffers_kept, modes_kept
 
-DIRECTION = {"loss": "lower is better", "accuracy": "higher is better", "error": "lower is better"}
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:

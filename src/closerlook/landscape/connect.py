@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from closerlook.batches import BatchFn, Feed, Loader, feed_for
 from closerlook.durations import Duration
 from closerlook.errors import UsageError
+from closerlook.evaluation import other_buffers
 from closerlook.landscape.subspace import Subspace, combine, line
 from closerlook.schedules import LinearDecay, Schedule
 from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
 from closerlook.training.loop import Observer
 from closerlook.training.optimizers import OptimizerFactory, build_optimizer
 from closerlook.training.session import Plan, Session
-from closerlook.views import FlatViews, borrowed
+from closerlook.views import FlatViews, borrowed, load_buffers
 from closerlook.weights import Point, WeightSpace
 
 _LIKE_THE_PAPER = LinearDecay(begin="0.5dur", end="0.9dur", final=0.01)
@@ -85,6 +86,8 @@ def connect(
     plan = Plan(epochs, schedule, seed, snapshots, settings={**named, **shape, "weight_decay": weight_decay})
     settings = {"momentum": momentum, "weight_decay": 0.0} if isinstance(optimizer, str) else {}
     with borrowed(model, space, gradients=True) as views:
+        # Training fills statistics anew; what else both ends agree on (constants, tables) is part of the network.
+        load_buffers(model, other_buffers(model, ends, "interpolate"))
         task = CurveTask(model.train(), feed, views, kind, ends, bends, weight_decay)
         lr_or_none = lr if isinstance(optimizer, str) else None
         task.optimizer = build_optimizer(optimizer, [task.free], lr_or_none, **settings)

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from closerlook.batches import BatchFn, Feed, Loader, check_loader, feed_for, generators_kept, tensors_in
 from closerlook.errors import UsageError
-from closerlook.evaluation import batch_norms, check_repeatable, estimate_batch_stats, read
+from closerlook.evaluation import (
+    batch_norms,
+    check_repeatable,
+    check_statistics,
+    estimate_batch_stats,
+    other_buffers,
+    read,
+    settle_spectral_norms,
+    statistics_flaw,
+)
 from closerlook.landscape.cells import Arrays
 from closerlook.landscape.subspace import Subspace, combine
 from closerlook.layout import fitting_layout
@@ -40,6 +49,7 @@ class Reader:
     feed: Feed
     views: FlatViews
     vectors: tuple[Tensor, ...]
+    buffers: Mapping[str, Tensor]
     layout: torch.memory_format
 
     def place(self, coefficients: np.ndarray, statistics: Arrays | None = None) -> int:
@@ -50,6 +60,9 @@ class Reader:
         images = 0
         with torch.no_grad():
             combine(coefficients, self.vectors, out=self.views.buffer)
+        load_buffers(self.model, self.buffers)
+        if self.policy in ("recompute", "reference"):
+            settle_spectral_norms(self.model)
         if statistics:
             self._load(statistics)
         elif self.policy == "interpolate":
@@ -62,12 +75,13 @@ class Reader:
         return images
 
     def place_own(self, number: int) -> bool:
-        """Put the model on a control point with the buffers it came with; False where it came with none."""
-        if not self.subspace.points[number].buffers:
+        """Put the model on a control point with the buffers it came with; False where it came without usable ones."""
+        buffers = self.subspace.points[number].buffers
+        if not buffers or statistics_flaw(self.model, buffers) is not None:
             return False
         with torch.no_grad():
             self.views.buffer.copy_(self.vectors[number])
-        load_buffers(self.model, self.subspace.points[number].buffers)
+        load_buffers(self.model, buffers)
         self.model.eval()
         return True
 
@@ -164,6 +178,9 @@ def reading(
             raise UsageError(f"point {number} holds NaN: the curve's training diverged; train it with a lower lr")
     if batch_stats == "interpolate" and batch_norms(model):
         _check_buffers(subspace)
+    if batch_stats in ("interpolate", "keep"):
+        check_statistics(model, (subspace.points[0], subspace.points[-1]), batch_stats)
+    buffers = other_buffers(model, subspace.points, batch_stats)
     layout = fitting_layout(model, next(iter(splits.values())), feed, memory_format)
     with borrowed(model, space, memory_format=layout) as views:
         model.eval()
@@ -171,7 +188,7 @@ def reading(
         for name, loader in probed.items():
             check_repeatable(model, loader, feed, name)
         vectors = tuple(views.encode(point.vector) for point in subspace.points)
-        yield Reader(model, subspace, splits, batch_stats, stats_loader, feed, views, vectors, layout)
+        yield Reader(model, subspace, splits, batch_stats, stats_loader, feed, views, vectors, buffers, layout)
 
 
 def _first(loader: Loader) -> Any:
