@@ -49,25 +49,32 @@ def refine(rows: int, columns: int, read: Read, tolerance: float) -> tuple[dict[
     wanted = np.ones((len(range(0, rows, inner[0])), len(range(0, columns, inner[1]))), dtype=bool)
     known = np.zeros((rows, columns), dtype=bool)
     grids: dict[str, Array] = {}
+    found: dict[Cell, Mapping[str, float]] = {}
     while step != inner:
         cells = [(int(i) * inner[0], int(j) * inner[1]) for i, j in np.argwhere(wanted)]
-        grids = _with(grids, wanted, [] if not cells else read(cells))
+        new = read(cells) if cells else []
+        found |= zip(cells, new, strict=True)
+        grids = _with(grids, wanted, new)
         known[tuple(np.array(cells, dtype=int).reshape(-1, 2).T)] = True
         step, inner = inner, (max(inner[0] // 2, 1), max(inner[1] // 2, 1))
         if step != inner:
             factor = (step[0] // inner[0], step[1] // inner[1])
             wanted = _bent(grids, factor, tolerance) & ~known[:: inner[0], :: inner[1]]
             grids = {name: _finer(grid, factor) for name, grid in grids.items()}
-    return {name: np.exp(grid) if is_loss(name) else grid for name, grid in grids.items()}, known
+    values = {name: np.exp(grid) if is_loss(name) else grid for name, grid in grids.items()}
+    for cell, metrics in found.items():  # what was read, to the last bit
+        for name, value in metrics.items():
+            values[name][cell] = value
+    return values, known
 
 
-def _with(grids: dict[str, Array], wanted: np.ndarray, found: Sequence[Mapping[str, float]]) -> dict[str, Array]:
+def _with(grids: dict[str, Array], wanted: np.ndarray, new: Sequence[Mapping[str, float]]) -> dict[str, Array]:
     """The grids with the values that were read in the wanted cells; losses as logarithms."""
-    if not found:
+    if not new:
         return grids
     result = {}
-    for name in found[0]:
-        values = np.array([metrics[name] for metrics in found])
+    for name in new[0]:
+        values = np.array([metrics[name] for metrics in new])
         with np.errstate(divide="ignore"):
             result[name] = grids[name] if name in grids else np.empty(wanted.shape)
             result[name][wanted] = np.log(values) if is_loss(name) else values
