@@ -32,7 +32,20 @@ from closerlook.schedules import LinearDecay as linear_decay
 from closerlook.schedules import Restarts as restarts
 from closerlook.schedules import StepDecay as step_decay
 from closerlook.schedules import Warmup as warmup
-from closerlook.similarity import Comparison, compare
+from closerlook.similarity import (
+    Comparison,
+    GridMoments,
+    Moments,
+    Similarity,
+    SpectralMoments,
+    cca,
+    cka,
+    compare,
+    procrustes,
+    pwcca,
+    spectral_cca,
+    svcca,
+)
 from closerlook.training import TrainResult, train
 from closerlook.weights import Point, WeightSpace, loaded
 
@@ -40,8 +53,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "Ensemble",
-    "Evaluation", "Output", "Point", "Profile", "Rule", "Subspace", "Surface", "TrainResult", "Verdict",
-    "WeightSpace", "activations", "agreement", "barrier", "barrier_matrix", "bezier", "compare", "connect",
-    "constant", "cosine", "ensemble", "evaluate", "layers", "line", "linear_decay", "loaded", "plane", "polychain",
-    "profile", "restarts", "simplex", "step_decay", "surface", "train", "verdict", "warmup",
+    "Evaluation", "GridMoments", "Moments", "Output", "Point", "Profile", "Rule", "Similarity", "SpectralMoments",
+    "Subspace", "Surface", "TrainResult", "Verdict", "WeightSpace", "activations", "agreement", "barrier",
+    "barrier_matrix", "bezier", "cca", "cka", "compare", "connect", "constant", "cosine", "ensemble", "evaluate",
+    "layers", "line", "linear_decay", "loaded", "plane", "polychain", "procrustes", "profile", "pwcca", "restarts",
+    "simplex", "spectral_cca", "step_decay", "surface", "svcca", "train", "verdict", "warmup",
 ]  # fmt: skip

@@ -10,9 +10,11 @@ from closerlook.similarity.pair import Layer, Pair
 from closerlook.similarity.procrustes import procrustes
 from closerlook.similarity.pwcca import pwcca
 from closerlook.similarity.result import Similarity
+from closerlook.similarity.spectral import SpectralMoments, spectral_cca
 from closerlook.similarity.svcca import SvccaCurve, svcca, svcca_curve
 
 __all__ = [
-    "Comparison", "Directions", "GridMoments", "Layer", "Moments", "Pair", "Similarity", "SvccaCurve", "cca", "cka",
-    "compare", "directions", "measure", "procrustes", "pwcca", "svcca", "svcca_curve",
+    "Comparison", "Directions", "GridMoments", "Layer", "Moments", "Pair", "Similarity", "SpectralMoments",
+    "SvccaCurve", "cca", "cka", "compare", "directions", "measure", "procrustes", "pwcca", "spectral_cca", "svcca",
+    "svcca_curve",
 ]  # fmt: skip

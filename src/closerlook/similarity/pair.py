@@ -6,14 +6,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from closerlook.similarity.whitening import Whitening, whiten
+from closerlook.similarity.whitening import Whitening, singular_values, whiten
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One layer's own moments over n examples; it is decomposed once, however many pairs it is in.
 
-    `own` is the centred ``X'X`` [p, p], `squares` the sum of |x_i|^4, `eps` the relative rounding of the forward pass.
+    `own` is the centred ``X'X`` [p, p] (complex at a spatial frequency), `squares` the sum of |x_i|^4, `floor` [p] the
+    length that rounding gives to a constant unit, `eps` the relative rounding of the forward pass.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Layer:
     own: Tensor
     mean: Tensor
     squares: float
+    floor: Tensor
     eps: float
 
     @property
@@ -31,17 +33,12 @@ class Layer:
     @cached_property
     def total(self) -> float:
         """Sum of squares, ``tr X'X``."""
-        return float(self.own.diagonal().sum())
+        return float(self.own.diagonal().real.sum())
 
     @cached_property
     def norm(self) -> float:
         """Frobenius norm of ``X'X``."""
         return float(torch.linalg.matrix_norm(self.own))
-
-    @cached_property
-    def floor(self) -> Tensor:
-        """Length [p] that rounding gives to a constant unit: eps times the root of the sum of its squares."""
-        return self.eps * (self.own.diagonal() + self.n * self.mean.square()).sqrt()
 
     @cached_property
     def whitening(self) -> Whitening:
@@ -94,7 +91,7 @@ class Pair:
         """Canonical correlations, largest first."""
         if "canonical" in self.__dict__:
             return self.canonical[1]
-        return torch.linalg.svdvals(self.whitened).clamp_max(1.0)
+        return singular_values(self.whitened).clamp_max(1.0)
 
     @property
     def swapped(self) -> "Pair":

@@ -2,13 +2,12 @@
 
 from math import acos, sqrt
 
-import torch
-
 from closerlook.similarity import chance
 from closerlook.similarity.cca import facts, nothing, pair_of
 from closerlook.similarity.moments import Moments
 from closerlook.similarity.pair import Pair
 from closerlook.similarity.result import Similarity
+from closerlook.similarity.whitening import singular_values
 
 
 def procrustes(m: Moments | Pair, *, seed: int = 0) -> Similarity:
@@ -20,6 +19,7 @@ def procrustes(m: Moments | Pair, *, seed: int = 0) -> Similarity:
 
     Examples
     --------
+    >>> import torch
     >>> x = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
     >>> moments = Moments()
     >>> moments.update(x, 3 * x.flip(1) + 1)
@@ -30,7 +30,7 @@ def procrustes(m: Moments | Pair, *, seed: int = 0) -> Similarity:
     if not min(pair.ranks):
         return Similarity("procrustes", **nothing(pair))
     norms = sqrt(pair.left.total * pair.right.total)
-    values = torch.linalg.svdvals(pair.cross)[: min(pair.ranks)] / norms
+    values = singular_values(pair.cross)[: min(pair.ranks)] / norms
     value = float(values.sum())
     spectrum_x, spectrum_y = pair.left.principal[0] / pair.left.total, pair.right.principal[0] / pair.right.total
     return Similarity(

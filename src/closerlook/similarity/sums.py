@@ -5,9 +5,10 @@ row and w = [1, a_1, ..., a_L], the sums are z'z (own and cross blocks), w'z and
 debiasing needs (Song et al. 2012, JMLR 13, 1393), without a Gram matrix.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,24 @@ class Layout:
         """Columns of a run of partners."""
         return slice(self.slices[partners[0]].start, self.slices[partners[-1]].stop)
 
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{name} [{width}]" for name, width in zip(self.names, self.widths, strict=True))
+        return f"{shapes} in {len(self.pairs)} pairs"
+
+    def note(self) -> dict[str, Any]:
+        """The layout as JSON."""
+        return {"names": self.names, "widths": self.widths, "pairs": self.pairs}
+
+    @classmethod
+    def of_note(cls, note: Mapping[str, Any]) -> "Layout":
+        """The layout that a note describes."""
+        return cls(tuple(note["names"]), tuple(note["widths"]), tuple((i, j) for i, j in note["pairs"]))
+
+    @property
+    def bytes_read(self) -> int:
+        """What the decompositions of all layers take."""
+        return 8 * 3 * sum(width**2 for width in self.widths)
+
     @property
     def bytes(self) -> int:
         """What one set of sums takes, its buffer included."""
@@ -63,17 +82,17 @@ class Sums:
     `own` are z'z of one layer each (upper triangles count), `cross` of two; `thin` is w'z [1 + L, P], `norms` w'w.
     """
 
-    def __init__(self, layout: Layout, shift: Tensor) -> None:
-        layers, total = len(layout.widths), sum(layout.widths)
-        self.layout, self.shift, self.n = layout, shift, 0
-        self.own = [_zeros(width, width) for width in layout.widths]
+    def __init__(self, form: Layout, shift: Tensor) -> None:
+        layers, total = len(form.widths), sum(form.widths)
+        self.form, self.shift, self.n = form, shift, 0
+        self.own = [_zeros(width, width) for width in form.widths]
         self.thin, self.norms = _zeros(1 + layers, total), _zeros(1 + layers, 1 + layers)
         self.cross: dict[Pair, Tensor] = {}
         self._runs = []
-        for i, partners in layout.runs:
-            run = _zeros(layout.widths[i], sum(layout.widths[j] for j in partners))
+        for i, partners in form.runs:
+            run = _zeros(form.widths[i], sum(form.widths[j] for j in partners))
             self._runs.append(run)
-            blocks = run.split([layout.widths[j] for j in partners], 1)
+            blocks = run.split([form.widths[j] for j in partners], 1)
             self.cross |= {(i, j): block for j, block in zip(partners, blocks, strict=True)}
         self._z = torch.empty(ROWS, total + PAD, dtype=torch.float64)[:, :total]
         self._w = torch.ones(ROWS, 1 + layers, dtype=torch.float64)
@@ -85,7 +104,7 @@ class Sums:
         while start < rows:
             count = min(rows - start, ROWS - self._filled)
             here = slice(self._filled, self._filled + count)
-            for columns, layer in zip(self.layout.slices, layers, strict=True):
+            for columns, layer in zip(self.form.slices, layers, strict=True):
                 part = self._z[here, columns]
                 part.copy_(layer[start : start + count])
                 part -= self.shift[columns]
@@ -99,12 +118,12 @@ class Sums:
         z, w = self._z[: self._filled], self._w[: self._filled]
         if not self._filled:
             return
-        for index, columns in enumerate(self.layout.slices):
+        for index, columns in enumerate(self.form.slices):
             part = z[:, columns]
             w[:, 1 + index] = torch.linalg.vector_norm(part, dim=1).square_()
             add_upper(self.own[index], part)
-        for run, (i, partners) in zip(self._runs, self.layout.runs, strict=True):
-            run.addmm_(z[:, self.layout.slices[i]].T, z[:, self.layout.columns(partners)])
+        for run, (i, partners) in zip(self._runs, self.form.runs, strict=True):
+            run.addmm_(z[:, self.form.slices[i]].T, z[:, self.form.columns(partners)])
         self.thin.addmm_(w.T, z)
         self.norms.addmm_(w.T, w)
         self._filled = 0
@@ -127,7 +146,7 @@ class Sums:
 
     def _add_move(self, block: Tensor, other: "Sums", move: Tensor, i: int, j: int) -> None:
         """Add sum (x + d)(y + e)' - sum x y' over the other's rows, with [d, e] the move."""
-        left, right = self.layout.slices[i], self.layout.slices[j]
+        left, right = self.form.slices[i], self.form.slices[j]
         if move[left].any() or move[right].any():
             weighted = other.thin[0, left] + other.n * move[left]
             block.addmm_(torch.stack([weighted, move[left]], 1), torch.stack([move[right], other.thin[0, right]]))
@@ -138,12 +157,6 @@ class Sums:
         cross = {f"cross.{i}.{j}": block for (i, j), block in self.cross.items()}
         return {"shift": self.shift, "thin": self.thin, "norms": self.norms} | own | cross
 
-    def copy(self) -> "Sums":
-        """Sums of the same examples that can go their own way."""
-        twin = Sums(self.layout, self.shift)
-        twin.merge(self)
-        return twin
-
 
 def moved(sums: Sums, move: Tensor) -> tuple[Tensor, Tensor]:
     """``w'z`` and ``w'w`` as they would be had `move` been added to every row z.
@@ -151,8 +164,8 @@ def moved(sums: Sums, move: Tensor) -> tuple[Tensor, Tensor]:
     With d the move, a' = a + 2 z'd + d'd, so that both follow from the sums. The entries of two layers whose
     product is not kept cannot be known and are left out.
     """
-    layers = range(len(sums.layout.widths))
-    slices, n = sums.layout.slices, sums.n
+    layers = range(len(sums.form.widths))
+    slices, n = sums.form.slices, sums.n
     d = [move[columns] for columns in slices]
     s = [sums.thin[0, columns] for columns in slices]
     q = [float(part @ part) for part in d]
@@ -181,8 +194,12 @@ def add_upper(block: Tensor, z: Tensor) -> None:
 
 
 def symmetric(upper: Tensor) -> Tensor:
-    """The symmetric matrix with this upper triangle."""
-    return torch.triu(upper) + torch.triu(upper, 1).T
+    """The symmetric matrix of which `add_upper` made the upper triangle; strip by strip, since that fits the cache."""
+    whole = upper.clone()
+    for start in range(0, len(whole), STRIP):
+        end = start + STRIP
+        whole[end:, start:end] = whole[start:end, end:].T
+    return whole
 
 
 def _blocks(sums: Sums) -> Iterator[tuple[int, int, Tensor]]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from closerlook.similarity.cca import Summary, correlation_chance, enough, facts
 from closerlook.similarity.moments import Moments
 from closerlook.similarity.pair import Layer, Pair
 from closerlook.similarity.result import Similarity
+from closerlook.similarity.whitening import singular_values
 
 Array = NDArray[np.float64]
 
@@ -41,6 +41,7 @@ def svcca(
 
     Examples
     --------
+    >>> import torch
     >>> x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 9, 9, 0.01])
     >>> moments = Moments()
     >>> moments.update(x, x[:, :3] + 7)
@@ -61,7 +62,7 @@ def svcca(
         if not 0 < count <= rank:
             raise UsageError(f"{layer.name} has {rank} directions, not {count}; ask for at most {min(pair.ranks)}")
     notes = enough(pair.n, k, insist)
-    rho = torch.linalg.svdvals(_principal_block(pair, *k)).clamp_max(1.0)
+    rho = singular_values(_principal_block(pair, *k)).clamp_max(1.0)
     value = float((rho if summary == "mean" else rho.square()).mean())
     return Similarity(
         "svcca", value, correlation_chance(summary, k, pair.n, seed), coefficients=rho.numpy(), conventions=asked,
@@ -91,6 +92,7 @@ def svcca_curve(m: Moments | Pair, grid: Sequence[int] | None = None, *, seed: i
 
     Examples
     --------
+    >>> import torch
     >>> x = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
     >>> moments = Moments()
     >>> moments.update(x, x)
@@ -109,7 +111,7 @@ def svcca_curve(m: Moments | Pair, grid: Sequence[int] | None = None, *, seed: i
     levels = [chance.mean_correlation(k, k, pair.n, seed).value for k in grid]
     return SvccaCurve(
         r2=total / ks, r2_chance=ks / (pair.n - 1), grid=np.array(grid), mean_chance=np.array(levels),
-        mean=np.array([float(torch.linalg.svdvals(block[:k, :k]).mean()) for k in grid]),
+        mean=np.array([float(singular_values(block[:k, :k]).mean()) for k in grid]),
         shares_x=_shares(pair.left)[:most], shares_y=_shares(pair.right)[:most],
     )  # fmt: skip
 

@@ -1,0 +1,327 @@
+"""Canonical correlation of convolution maps per spatial frequency (DFT-CCA: Raghu et al. 2017, section 2.2)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from closerlook.errors import UsageError
+from closerlook.similarity import chance
+from closerlook.similarity.cca import Summary, correlation_chance, usable
+from closerlook.similarity.dft import Frequencies, Transform
+from closerlook.similarity.pair import Layer, Pair
+from closerlook.similarity.result import Similarity
+from closerlook.similarity.stream import Rows, Stream, checked
+from closerlook.similarity.whitening import Whitening
+
+Array = NDArray[np.float64]
+Whitenings = Sequence[tuple[Whitening, Whitening]]
+CHUNK_BYTES = 2**23  # of float64 maps that are transformed at once
+
+
+@dataclass(frozen=True)
+class MapForm:
+    """Shapes (c, h, w) of the maps x and y."""
+
+    x: tuple[int, int, int]
+    y: tuple[int, int, int]
+
+    names = ("x", "y")
+
+    def __str__(self) -> str:
+        return f"maps x {list(self.x)} and y {list(self.y)} at {len(self.frequencies.numbers)} spatial frequencies"
+
+    def note(self) -> dict[str, Any]:
+        """The form as JSON."""
+        return {"x": self.x, "y": self.y}
+
+    @property
+    def frequencies(self) -> Frequencies:
+        """The spatial frequencies of both."""
+        return Frequencies((self.x[1], self.y[1]), (self.x[2], self.y[2]))
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Channels of both sides."""
+        return self.x[0], self.y[0]
+
+    @property
+    def rows(self) -> int:
+        """Images that wait to be transformed together."""
+        return max(8, min(128, CHUNK_BYTES // (8 * max(prod(self.x), prod(self.y)))))
+
+    @property
+    def bytes(self) -> int:
+        """What one set of sums takes, with what it needs to transform a chunk of maps."""
+        p, q = self.channels
+        products, maps = p * p + q * q + p * q, prod(self.x) + prod(self.y)
+        return 8 * (2 * len(self.frequencies.numbers) * products + 4 * self.rows * maps)
+
+    @property
+    def bytes_read(self) -> int:
+        """What the complex covariances take."""
+        p, q = self.channels
+        return 16 * len(self.frequencies.numbers) * (p * p + q * q + p * q)
+
+
+class SpectralSums:
+    """Sums of products at every frequency, in real arithmetic: with z = a + ib, ``z^H z = a'a + b'b + i(a'b - b'a)``.
+
+    `own` are (a'a + b'b, a'b) [F, c, c] of each side, `cross` the real and imaginary part of ``x^H y`` [F, c, d];
+    `thin` are the sums of a and b [F, 2, c] of each side.
+    """
+
+    def __init__(self, form: MapForm, shift: Tensor) -> None:
+        self.form, self.shift, self.n = form, shift, 0
+        self.frequencies = form.frequencies
+        (p, q), f = form.channels, len(self.frequencies.numbers)
+        self.own = [_zeros(2, f, width, width) for width in (p, q)]
+        self.cross = _zeros(2, f, p, q)
+        self.thin = [_zeros(f, 2, width) for width in (p, q)]
+        self._transforms = [Transform(shape[1:], self.frequencies, shape[0] * form.rows) for shape in (form.x, form.y)]
+        self._waiting = [torch.empty(form.rows, *shape, dtype=torch.float64) for shape in (form.x, form.y)]
+        self._filled = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums by name, to be stored or filled."""
+        sides = {f"{name}.{i}": part[i] for name, part in (("own", self.own), ("thin", self.thin)) for i in (0, 1)}
+        return {"shift": self.shift, "cross": self.cross} | sides
+
+    def add(self, layers: Sequence[Tensor]) -> None:
+        """Add images: maps [m, c, h, w] of both sides, finite."""
+        start, rows = 0, len(layers[0])
+        while start < rows:
+            count = min(rows - start, self.form.rows - self._filled)
+            here = slice(self._filled, self._filled + count)
+            for waiting, layer, shift in zip(self._waiting, layers, self._shifts(), strict=True):
+                waiting[here].copy_(layer[start : start + count])
+                waiting[here] -= shift
+            start, self._filled = start + count, self._filled + count
+            if self._filled == self.form.rows:
+                self.flush()
+        self.n += rows
+
+    def flush(self) -> None:
+        """Transform the images that wait, and bring them into the sums."""
+        if not self._filled:
+            return
+        x, y = (
+            transform(waiting[: self._filled])
+            for transform, waiting in zip(self._transforms, self._waiting, strict=True)
+        )
+        self._filled = 0
+        for (real, mixed), thin, z in zip(self.own, self.thin, (x, y), strict=True):
+            real.baddbmm_(z.flatten(1, 2).mT, z.flatten(1, 2))
+            mixed.baddbmm_(z[:, 0].mT, z[:, 1])
+            thin += z.sum(2)
+        real, imaginary = self.cross
+        real.baddbmm_(x.flatten(1, 2).mT, y.flatten(1, 2))
+        imaginary.baddbmm_(x[:, 0].mT, y[:, 1]).baddbmm_(x[:, 1].mT, y[:, 0], alpha=-1)
+
+    def merge(self, other: "SpectralSums") -> None:
+        """Add the sums of other images, whatever their shift."""
+        self.flush()
+        other.flush()
+        moves = [
+            transform((theirs - ours)[None])[:, :, 0].clone()
+            for transform, theirs, ours in zip(self._transforms, other._shifts(), self._shifts(), strict=True)
+        ]
+        for own, more, thin, move in zip(self.own, other.own, other.thin, moves, strict=True):
+            moved = _moved(thin, move, thin, move, other.n)
+            own += more
+            own[0] += moved.real
+            own[1] += moved.imag / 2  # only its antisymmetric part is read
+        self.cross += other.cross
+        moved = _moved(other.thin[0], moves[0], other.thin[1], moves[1], other.n)
+        self.cross[0] += moved.real
+        self.cross[1] += moved.imag
+        for thin, more, move in zip(self.thin, other.thin, moves, strict=True):
+            thin += more + other.n * move
+        self.n += other.n
+
+    def centred(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Complex centred ``x^H x`` [F, c, c], ``y^H y`` [F, d, d] and ``x^H y`` [F, c, d]."""
+        x, y = (_complex(thin) for thin in self.thin)
+        own_x, own_y = (torch.complex(real, mixed - mixed.mT) for real, mixed in self.own)
+        cross = torch.complex(*self.cross)
+        for block, a, b in ((own_x, x, x), (own_y, y, y), (cross, x, y)):
+            block.baddbmm_(a.conj()[:, :, None], b[:, None], alpha=-1 / self.n)
+        return own_x, own_y, cross
+
+    def means(self) -> list[Tensor]:
+        """Complex mean [F, c] of each side's maps."""
+        sides = zip(self._transforms, self._shifts(), self.thin, strict=True)
+        return [_complex(transform(shift[None])[:, :, 0] + thin / self.n) for transform, shift, thin in sides]
+
+    def _shifts(self) -> tuple[Tensor, Tensor]:
+        x, y = self.shift.split([prod(self.form.x), prod(self.form.y)])
+        return x.view(self.form.x), y.view(self.form.y)
+
+
+class SpectralMoments(Stream):
+    """Second moments of maps x [n, c, h, w] and y [n, d, h', w'] of the same n images, per spatial frequency.
+
+    One accumulator for each frequency of the half spectrum (maps are real), summed as complex numbers of twice 64 bits;
+    maps of different size share their low frequencies. Streams, merges, saves and loads like `Moments`, and takes the
+    same parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.randn(300, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    >>> moments = SpectralMoments()
+    >>> moments.update(x[:100], x[:100].roll(1, 3))
+    >>> moments.update(x[100:], x[100:].roll(1, 3))
+    >>> moments.n, len(moments.frequencies.numbers), round(spectral_cca(moments).value, 9)
+    (300, 10, 1.0)
+    """
+
+    @staticmethod
+    def _make(form: MapForm, shift: Tensor) -> SpectralSums:
+        return SpectralSums(form, shift)
+
+    @staticmethod
+    def _form_of(note: Mapping[str, Any]) -> MapForm:
+        (a, b, c), (d, e, f) = note["x"], note["y"]
+        return MapForm((a, b, c), (d, e, f))
+
+    @property
+    def frequencies(self) -> Frequencies:
+        """The spatial frequencies that are compared."""
+        return self._total().frequencies
+
+    def update(self, maps_x: Rows, maps_y: Rows, group: Rows | None = None) -> None:
+        """Add a batch of maps; `group` [n] numbers the group of each image (default: in turn)."""
+        dimensions, hint = ("images", "channels", "height", "width"), "use Moments for matrices"
+        maps = {name: checked(name, maps, dimensions, hint) for name, maps in (("x", maps_x), ("y", maps_y))}
+        forms = [tuple(each.shape[1:]) for each in maps.values()]
+        self._add(maps, self._form_of({"x": forms[0], "y": forms[1]}), group)
+
+    def pairs(self) -> Iterator[Pair]:
+        """The centred moments at each frequency, in the order of `frequencies.numbers`."""
+        total = self._total()
+        own_x, own_y, cross = total.centred()
+        sides = []
+        shapes = (total.form.x, total.form.y)
+        for name, own, mean, shape in zip("xy", (own_x, own_y), total.means(), shapes, strict=True):
+            lengths = own.diagonal(dim1=1, dim2=2).real + total.n * mean.abs().square()
+            # Rounding in space spreads over all frequencies alike.
+            floor = self._eps * (total.frequencies.weights @ lengths / prod(shape[1:])).clamp_min(0).sqrt()
+            named = (f"{name} at spatial frequency {at}" for at in total.frequencies.numbers)
+            facts = zip(named, repeat(total.n), own, mean, strict=False)
+            sides.append([Layer(*each, float("nan"), floor, self._eps) for each in facts])
+        for left, right, block in zip(*sides, cross, strict=True):
+            yield Pair(left, right, block, float("nan"))
+
+
+def spectral_cca(
+    maps_x: SpectralMoments | Rows,
+    maps_y: Rows | None = None,
+    *,
+    summary: Summary = "mean",
+    insist: bool = False,
+    seed: int = 0,
+) -> Similarity:
+    """DFT-CCA: the mean over all spatial frequencies of the canonical correlation of the channels there.
+
+    At each frequency of the 2-D discrete Fourier transform the channels of both sides are complex vectors, one per
+    image; their `cca` is averaged over the whole spectrum. At (0, 0) it is that of the maps averaged over space. The
+    sample size is the number of images. Invariant to translation, circular shifts, invertible maps of the channels, and
+    circular convolutions that are invertible at every frequency. `coefficients` are the values per frequency (one of
+    each conjugate pair), `details` says which frequencies and with which weights.
+
+    Parameters
+    ----------
+    maps_x, maps_y : maps [n, c, h, w] and [n, d, h', w'], or the `SpectralMoments` of them.
+    summary, insist, seed : as for `cca`.
+
+    Raises
+    ------
+    TooFewExamplesError, ConditionError
+        As `cca`, at any frequency.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.randn(300, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    >>> round(float(spectral_cca(x, x.roll((1, 2), (2, 3)))), 9)
+    1.0
+    """
+    moments = maps_x if isinstance(maps_x, SpectralMoments) else SpectralMoments()
+    if not isinstance(maps_x, SpectralMoments):
+        if maps_y is None:
+            raise UsageError("spectral_cca compares two sides; give maps_y as well")
+        moments.update(maps_x, maps_y)
+    if summary not in ("mean", "r2"):
+        raise UsageError(f"unknown summary {summary!r}; choose mean or r2")
+    frequencies = moments.frequencies
+    pairs = list(moments.pairs())
+    kept = [f for f, pair in enumerate(pairs) if min(pair.ranks)]
+    values = np.array([_value(pairs[f], summary) for f in kept])
+    weights = frequencies.weights[kept].numpy() / float(frequencies.weights[kept].sum())
+    notes = list(dict.fromkeys(note for f in kept for note in usable(pairs[f], insist)))
+    if len(kept) < len(pairs):
+        notes.append(f"{len(pairs) - len(kept)} of {len(pairs)} frequencies do not vary on a side and are left out")
+    ranks = [pair.ranks for pair in pairs]
+    alone = frequencies.weights == 1
+    nulls = [correlation_chance(summary, ranks[f], moments.n, seed, beta=1 if alone[f] else 2) for f in kept]
+    whitenings = [(pair.left.whitening, pair.right.whitening) for pair in pairs]
+    x, y = moments._total().form.x, moments._total().form.y
+    return Similarity(
+        "spectral_cca", float(weights @ values) if kept else float("nan"), _mean_chance(nulls, weights), n=moments.n,
+        ranks=(max(r for r, _ in ranks), max(r for _, r in ranks)), coefficients=values,
+        dropped=_dropped(whitenings), condition=_largest(whitenings, kept), notes=tuple(notes),
+        conventions={"summary": summary, "maps_x": list(x), "maps_y": list(y)},
+        details={"frequencies": [frequencies.numbers[f] for f in kept], "weights": weights},
+    )  # fmt: skip
+
+
+def _value(pair: Pair, summary: Summary) -> float:
+    if summary == "r2":
+        return float(pair.whitened.abs().square().sum()) / min(pair.ranks)
+    return float(pair.correlations.mean())
+
+
+def _mean_chance(nulls: Sequence[chance.Chance], weights: Array) -> chance.Chance:
+    how = f"mean over frequencies, each {nulls[0].how}" if nulls else "undefined"
+    return chance.Chance(how, partial(_read_mean, nulls, weights))
+
+
+def _read_mean(nulls: Sequence[chance.Chance], weights: Array) -> tuple[float, float]:
+    if not nulls:
+        return float("nan"), float("nan")
+    # Equal ranks share one simulation, so errors add up rather than average out.
+    return float(weights @ [null.value for null in nulls]), float(weights @ [null.error for null in nulls])
+
+
+def _dropped(whitenings: Whitenings) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels of each side that vary at no frequency."""
+    dead = [set.intersection(*(set(both[side].dropped) for both in whitenings)) for side in (0, 1)]
+    return tuple(sorted(dead[0])), tuple(sorted(dead[1]))
+
+
+def _largest(whitenings: Whitenings, kept: Sequence[int]) -> tuple[float, float]:
+    x, y = (max((whitenings[f][side].condition for f in kept), default=float("nan")) for side in (0, 1))
+    return x, y
+
+
+def _complex(parts: Tensor) -> Tensor:
+    """Complex numbers [F, c] from their parts [F, 2, c]."""
+    return torch.complex(parts[:, 0], parts[:, 1])
+
+
+def _moved(s: Tensor, d: Tensor, t: Tensor, e: Tensor, n: int) -> Tensor:
+    """``sum (x + d)^H (y + e) - sum x^H y`` [F, p, q], where s and t [F, 2, p] are the sums of x and of y."""
+    s, d, t, e = (_complex(part) for part in (s, d, t, e))
+    return torch.stack([s + n * d, d], 2).conj() @ torch.stack([e, t], 1)
+
+
+def _zeros(*shape: int) -> Tensor:
+    return torch.zeros(*shape, dtype=torch.float64)
