@@ -4,9 +4,13 @@ from closerlook.similarity.cca import Directions, cca, directions
 from closerlook.similarity.cka import cka
 from closerlook.similarity.compare import compare
 from closerlook.similarity.comparison import Comparison
+from closerlook.similarity.declared import DECLARED, Declaration
+from closerlook.similarity.jackknife import Interval, jackknife
+from closerlook.similarity.kernel import rbf_cka
 from closerlook.similarity.measures import measure
 from closerlook.similarity.moments import GridMoments, Moments
 from closerlook.similarity.pair import Layer, Pair
+from closerlook.similarity.permutation import PermutationTest, StepwiseTest, cca_permutation_test, permutation_test
 from closerlook.similarity.procrustes import procrustes
 from closerlook.similarity.pwcca import pwcca
 from closerlook.similarity.result import Similarity
@@ -14,7 +18,32 @@ from closerlook.similarity.spectral import SpectralMoments, spectral_cca
 from closerlook.similarity.svcca import SvccaCurve, svcca, svcca_curve
 
 __all__ = [
-    "Comparison", "Directions", "GridMoments", "Layer", "Moments", "Pair", "Similarity", "SpectralMoments",
-    "SvccaCurve", "cca", "cka", "compare", "directions", "measure", "procrustes", "pwcca", "spectral_cca", "svcca",
+    "DECLARED",
+    "Comparison",
+    "Declaration",
+    "Directions",
+    "GridMoments",
+    "Interval",
+    "Layer",
+    "Moments",
+    "Pair",
+    "PermutationTest",
+    "Similarity",
+    "SpectralMoments",
+    "StepwiseTest",
+    "SvccaCurve",
+    "cca",
+    "cca_permutation_test",
+    "cka",
+    "compare",
+    "directions",
+    "jackknife",
+    "measure",
+    "permutation_test",
+    "procrustes",
+    "pwcca",
+    "rbf_cka",
+    "spectral_cca",
+    "svcca",
     "svcca_curve",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Canonical correlations of two representations (Hotelling 1936; Raghu et al. 2017, arXiv 1706.05806)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,9 @@ from closerlook.errors import ConditionError, TooFewExamplesError, UsageError
 from closerlook.similarity import chance
 from closerlook.similarity.moments import Moments
 from closerlook.similarity.pair import Pair
+from closerlook.similarity.refined import refined
 from closerlook.similarity.result import Similarity
+from closerlook.similarity.stream import Rows
 from closerlook.similarity.whitening import RESOLVED
 
 Summary = Literal["mean", "r2"]
@@ -26,6 +29,7 @@ def cca(
     coefficients: bool = True,
     insist: bool = False,
     seed: int = 0,
+    again: Iterable[tuple[Rows, Rows]] | None = None,
 ) -> Similarity:
     """Canonical correlation: how much of each representation is a linear map of the other.
 
@@ -41,13 +45,15 @@ def cca(
     coefficients : False leaves rho out of an ``"r2"``, which then needs no singular values.
     insist : accept fewer than 5 examples per direction; the notes say so.
     seed : of the simulated chance level of ``"mean"``.
+    again : the same examples once more, in batches (x, y): a second pass over whitened examples, which holds where the
+        sums of the first do not (condition above 1e6).
 
     Raises
     ------
     TooFewExamplesError
         r_x + r_y > n - 1 (then rho = 1 by counting alone), or n < 5 max(r_x, r_y) unless `insist`.
     ConditionError
-        A side's condition is above 1e6: beyond what float64 sums resolve.
+        A side's condition is above 1e6, beyond what float64 sums resolve, and there is no second pass.
 
     Examples
     --------
@@ -62,11 +68,13 @@ def cca(
     if summary not in ("mean", "r2"):
         raise UsageError(f"unknown summary {summary!r}; choose mean or r2")
     count = _denominator(pair, denominator)
-    notes = usable(pair, insist)
+    notes = usable(pair, insist) if again is None else enough(pair.n, pair.ranks, insist)
     fewest = min(pair.ranks)
     if not fewest:
         return Similarity("cca", **nothing(pair), conventions={"summary": summary, "denominator": denominator})
-    scale = fewest / count
+    scale, carried = fewest / count, facts(pair)
+    if again is not None:
+        pair, notes = refined(pair, again), (*notes, "two passes")
     if summary == "r2" and not coefficients:
         rho, value = torch.empty(0), float(pair.whitened.square().sum()) / count
     else:
@@ -74,7 +82,7 @@ def cca(
         value = float((rho if summary == "mean" else rho.square()).sum()) / count
     return Similarity(
         "cca", value, correlation_chance(summary, pair.ranks, pair.n, seed, scale), coefficients=rho.numpy(),
-        conventions={"summary": summary, "denominator": denominator}, notes=notes, **facts(pair),
+        conventions={"summary": summary, "denominator": denominator}, notes=notes, **carried,
     )  # fmt: skip
 
 
@@ -131,8 +139,8 @@ def usable(pair: Pair, insist: bool) -> tuple[str, ...]:
         if layer.whitening.condition > RESOLVED:
             raise ConditionError(
                 f"{layer.name} has condition {layer.whitening.condition:.1e} at unit variance and float64 sums resolve "
-                f"{RESOLVED:.0e}; drop the weakest directions with a larger cut (cut=10), or take a second pass over "
-                "the same examples (refined)"
+                f"{RESOLVED:.0e}; drop the weakest directions (cut=10 for the moments), or give cca the examples "
+                "again for a second pass"
             )
     return enough(pair.n, pair.ranks, insist)
 
