@@ -145,9 +145,10 @@ def _norms(difference: Difference) -> str | None:
     if difference.reshaped:
         return None
     norms = {_layer(name) for name in difference.known if name.endswith("running_mean")}
-    if difference.missing and {_layer(name) for name in difference.missing} <= norms:
+    statistics = [name for name in difference.extra if name.endswith(_STATISTICS)]
+    if difference.missing and not statistics and {_layer(name) for name in difference.missing} <= norms:
         return "these weights are of a network without batch norm (folded into its convolutions?); build it without"
-    if not difference.missing and all(name.endswith(_STATISTICS) for name in difference.extra):
+    if not difference.missing and len(statistics) == len(difference.extra):
         return (
             "the checkpoint has batch-norm statistics and the model keeps none; build it with "
             "track_running_stats=True, or drop these names"

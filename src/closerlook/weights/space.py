@@ -134,7 +134,8 @@ class WeightSpace:
 
     def _from_state(self, state: Mapping[str, Any], origin: str) -> Point:
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-        plain = fitted(tensors, self._known)
+        own = {raw: name for name, raw in self._stored.items()}  # wrappers inside the model itself, where they stand
+        plain = own if tensors.keys() <= own.keys() else fitted(tensors, self._known)
         values = {plain[key]: value.detach() for key, value in tensors.items() if key in plain}
         self._share(values, origin)
         shapes = {name: value.shape for name, value in values.items()}
