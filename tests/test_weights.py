@@ -247,7 +247,7 @@ def prepared(shuffle: bool = True) -> tuple[Drawing, DataLoader, list[int]]:
     return model, loader, calls
 
 
-class BrokenError(RuntimeError):
+class BrokenError(Exception):
     """Raised by a batch function on purpose."""
 
 
