@@ -112,5 +112,11 @@ def test_an_ensemble_of_models_by_hand() -> None:
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(UsageError, match="at least one model"):
         ensemble_logits([], TARGETS)
-    with pytest.raises(UsageError, match="returns logits and hits"):
-        agreement(stored(A), stored(B), BATCHES, batch_fn=lambda model, batch: Output(batch[1].double(), batch[0]))
+    for correct, outputs in ((None, A), (torch.ones(4), A), (torch.ones(4, dtype=torch.bool), A[:, :, None])):
+        with pytest.raises(UsageError, match=r"returns logits \[n, classes\] and hits \[n\] \(bool\)"):
+            agreement(
+                stored(A), stored(B), [(A, TARGETS)],
+                batch_fn=lambda model, batch, correct=correct, outputs=outputs: Output(
+                    batch[1].double(), outputs, correct
+                ),
+            )  # fmt: skip

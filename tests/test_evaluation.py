@@ -334,6 +334,16 @@ def test_hits_may_be_shares() -> None:
     assert found.error == pytest.approx(1 - float(found.accuracy or 0), abs=EXACT)
 
 
+@pytest.mark.parametrize(("outputs", "message"), [(None, "not NoneType"), (torch.zeros(3, 2), r"not \(3, 2\)")])
+def test_outputs_that_cannot_be_kept_are_refused(outputs: Tensor | None, message: str) -> None:
+    def batch_fn(model: nn.Module, batch: Batch) -> Output:
+        return Output(classification(model, batch).loss, outputs)
+
+    assert evaluate(small_net(), digit_batches(), batch_fn=batch_fn).n == 96
+    with pytest.raises(LoaderError, match=rf"outputs that can be kept, one tensor \[32, \.\.\.\], {message}"):
+        evaluate(small_net(), digit_batches(), batch_fn=batch_fn, outputs=True)
+
+
 class Masked(nn.Module):
     """Keeps a tensor for later at its first call, outside its buffers."""
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -131,6 +130,6 @@ def _logits_and_hits(
     autocast: torch.dtype | None,
 ) -> tuple[Tensor, Tensor]:
     result = evaluate(model, loader, outputs=True, batch_fn=batch_fn, device=device, autocast=autocast)
-    if result.outputs is None or result.correct is None:
-        raise UsageError("agreement needs a batch function that returns logits and hits")
-    return result.outputs, torch.from_numpy(np.asarray(result.correct))
+    if result.outputs is None or result.outputs.ndim != 2 or result.correct is None or result.correct.dtype != bool:
+        raise UsageError("agreement needs a batch function that returns logits [n, classes] and hits [n] (bool)")
+    return result.outputs, torch.from_numpy(result.correct)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from closerlook.batches import BatchFn, Feed, Loader, batches_of, feed_for
+from closerlook.errors import LoaderError
 from closerlook.views import buffers_kept, modes_kept
 
 
@@ -88,9 +89,16 @@ def read(
             if output.correct is not None:
                 correct.append(output.correct.cpu())
             if keep_outputs:
+                _check_outputs(output.outputs, len(output.loss))
                 kept.append(output.outputs.to(torch.promote_types(output.outputs.dtype, torch.float32)).cpu())
     return Evaluation(
         torch.cat(losses).numpy(),
         torch.cat(correct).numpy() if correct else None,
         torch.cat(kept).clone() if kept else None,
     )
+
+
+def _check_outputs(outputs: Any, n: int) -> None:
+    if not isinstance(outputs, Tensor) or outputs.shape[:1] != (n,):
+        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise LoaderError(f"batch_fn must return outputs that can be kept, one tensor [{n}, ...], not {found}")
