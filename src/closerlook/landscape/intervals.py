@@ -45,7 +45,8 @@ def critical(covariance: Array, contrasts: Array, level: float, seed: int = 0) -
     real_directions = values > 1e-9 * values[-1]
     root = (rows @ (vectors[:, real_directions] * np.sqrt(values[real_directions]))).astype(np.float32).T
     normal = np.random.default_rng(seed)
-    largest = [_largest(normal.standard_normal((500, len(root)), dtype=np.float32) @ root) for _ in range(_DRAWS // 500)]
+    draws = (normal.standard_normal((500, len(root)), dtype=np.float32) for _ in range(_DRAWS // 500))
+    largest = [_largest(draw @ root) for draw in draws]
     return min(bonferroni, float(np.quantile(np.concatenate(largest), level)))
 
 

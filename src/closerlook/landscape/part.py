@@ -75,14 +75,19 @@ class Part:
         }
 
 
+def first_points(t: np.ndarray, control_points: int) -> list[int]:
+    """Points of the grid to begin with: every fourth, and those at the corners of a chain of control points."""
+    # A parabola through the neighbours of a corner would not see it.
+    corners = np.abs(t[:, None] - np.linspace(0, 1, control_points)).argmin(0)
+    return sorted({*range(0, len(t), _STRIDE), *corners.tolist()})
+
+
 def read_part(
     reader: Reader, cells: Cells, t: np.ndarray, coefficients: np.ndarray, *, tolerance: float, level: float, seed: int
 ) -> Read:
     """Race every split to its tolerance, and place all points that were read on every split."""
     part = Part(reader, cells, coefficients, seed)
-    # Corners of the path: a parabola through their neighbours would not see them.
-    corners = np.abs(t[:, None] - np.linspace(0, 1, len(reader.subspace.points))).argmin(0)
-    start = {*range(0, len(t), _STRIDE), *corners.tolist()}
+    start = set(first_points(t, len(reader.subspace.points)))
     races: dict[str, Race] = {}
     certificates: dict[str, Certificate] = {}
     for split, subset in part.subsets.items():
