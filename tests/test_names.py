@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from closerlook.errors import MismatchError
 from closerlook.views import load_buffers
-from closerlook.weights import WeightSpace, fitted, named
+from closerlook.weights import WeightSpace, fitted, named, named_modules
 from conftest import small_net
 
 
@@ -95,6 +95,21 @@ def test_a_layer_called_module_keeps_its_name(kind: str, wrap: Callable[[nn.Modu
             point = target.point(source)
             assert torch.equal(point.vector, space.point(model).vector)
             assert point.buffers.keys() == space.point(model).buffers.keys()
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_layers_have_plain_names_too_and_wrappers_are_none(kind: str) -> None:
+    model = small_net()
+    expected = [name for name, _ in small_net().named_modules()]
+    found = dict(named_modules(WRAPPERS[kind](model)))
+    assert list(found) == expected
+    assert all(type(found[name]).__name__ not in ("OptimizedModule", "DataParallel") for name in found)
+    assert [name for name, _ in named_modules(Module(nn.Linear(2, 2)))] == ["", "module"]
+
+
+def test_a_layer_under_two_names_has_the_first() -> None:
+    layer = nn.Linear(2, 2)
+    assert [name for name, _ in named_modules(nn.ModuleDict({"a": layer, "b": layer}))] == ["", "a"]
 
 
 def test_a_class_of_the_same_name_that_is_no_wrapper_keeps_its_names() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from closerlook.activations.names import ROOT, Layer, Pattern
 from closerlook.activations.outputs import tensor_in
 from closerlook.errors import LayerError
-from closerlook.weights import plain_name
+from closerlook.weights import named_modules
 
 Told = Callable[[str, nn.Module, Any, Any], None]  # name, module, inputs, output
 
@@ -23,8 +23,8 @@ def listening(model: nn.Module, told: Told, names: Collection[str] | None = None
     """Call `told` after every call of the modules (of those in `names`); the hooks go, also after an exception."""
     handles = []
     try:
-        for name, module in model.named_modules():
-            shown = plain_name(name) or ROOT
+        for name, module in named_modules(model):
+            shown = name or ROOT
             if names is None or shown in names:
                 handles.append(module.register_forward_hook(partial(_tell, told, shown)))
         yield

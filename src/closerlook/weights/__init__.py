@@ -5,8 +5,8 @@ parameter in its logical layout, whatever its memory format.
 """
 
 from closerlook.weights.loaded import loaded
-from closerlook.weights.names import Named, fitted, named, plain_name
+from closerlook.weights.names import Named, fitted, named, named_modules
 from closerlook.weights.products import distance, gram
 from closerlook.weights.space import Point, WeightSpace
 
-__all__ = ["Named", "Point", "WeightSpace", "distance", "fitted", "gram", "loaded", "named", "plain_name"]
+__all__ = ["Named", "Point", "WeightSpace", "distance", "fitted", "gram", "loaded", "named", "named_modules"]

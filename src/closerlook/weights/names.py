@@ -59,14 +59,27 @@ def named(model: nn.Module) -> Named:
     return Named(parameters, buffers, frozenset(persistent), stored)
 
 
+def named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The layers of a model by plain name, each once, the model itself as ``""``; wrappers are no layers."""
+    seen: set[int] = set()
+    for plain, _, module in _walk(model):
+        if id(module) not in seen and _inside(module) is None:
+            yield plain.removesuffix("."), module
+        seen.add(id(module))
+
+
 def _walk(module: nn.Module, plain: str = "", raw: str = "") -> Iterator[tuple[str, str, nn.Module]]:
     yield plain, raw, module
-    inside = next((_INSIDE[kind.__name__] for kind in type(module).__mro__ if _is_wrapper(kind)), None)
+    inside = _inside(module)
     for name, child in module._modules.items():
         if child is not None:
             yield from _walk(
                 child, plain if name == inside else f"{plain}{name}.", raw if name == _HIDDEN else f"{raw}{name}."
             )
+
+
+def _inside(module: nn.Module) -> str | None:
+    return next((_INSIDE[kind.__name__] for kind in type(module).__mro__ if _is_wrapper(kind)), None)
 
 
 def _is_wrapper(kind: type) -> bool:
@@ -102,8 +115,3 @@ def _depth(names: Iterable[str]) -> int:
             rest = rest.removeprefix("module.")
         depths.append((len(name) - len(rest)) // len("module."))
     return min(depths, default=0)
-
-
-def plain_name(name: str) -> str:
-    """A name without the prefixes of DataParallel and torch.compile, where the model is not at hand."""
-    return name.replace("_orig_mod.", "").removeprefix("module.")
