@@ -87,6 +87,10 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
         (["train", "recipe.json", "--set", "optimizer.mometum=0"], ["optimizer.mometum: unknown key; did you mean"]),
         (["train", "recipe.json", "--set", "epoch=1"], ["epoch: unknown key; did you mean epochs?"]),
         (["train", "recipe.json", "--set", "optimizer.lr=NaN"], ["optimizer.lr: must be a finite number"]),
+        (
+            ["train", "recipe.json", "--set", 'schedule={"kind": "cosine", "final": NaN}'],
+            ["schedule.final: must be a finite number"],
+        ),
     ],
 )
 def test_wrong_use_is_status_2(words: list[str], said: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,12 +34,14 @@ def test_a_missing_dependency_is_not_taken_for_a_missing_module(folder: Path) ->
     ("text", "message"),
     [
         ("math", "write package.module:function"),
-        ("math:", "write package.module:function"),
+        ("numpy:", "write package.module:function"),
         (":sqrt", "write package.module:function"),
         ("no_such_package.module:f", "no module no_such_package in"),
-        ("json.no_such:f", "no module json.no_such in"),
-        ("math:sqr", "has no sqr; did you mean sqrt"),
-        ("math:pi", "is a float, not a function"),
+        ("numpy.no_such:f", "no module numpy.no_such in"),
+        ("numpy:sqr", "has no sqr; did you mean sqrt"),
+        ("numpy:pi", "is a float, not a function"),
+        ("os:system", "os:system: a module of that name is a part of Python"),
+        ("os.path:join", "is a part of Python"),
     ],
 )
 def test_what_is_wrong_is_named(folder: Path, text: str, message: str) -> None:

@@ -12,6 +12,8 @@ from closerlook.runs.recipe import TrainRecipe, inputs_of
 from closerlook.runs.store import Store
 from closerlook.steps.setting import network, parts
 
+_TOO_LARGE = 2**63
+
 
 def read(path: Path, changes: Sequence[str], store: Store) -> TrainRecipe:
     """The recipe of a file, with dotted keys changed.
@@ -26,6 +28,7 @@ def read(path: Path, changes: Sequence[str], store: Store) -> TrainRecipe:
     settings = _settings(path)
     for key, value in read_pairs(changes).items():
         put(settings, key, value)
+    _check_numbers(settings)
     recipe = TrainRecipe.model_validate(settings)
     recipe = recipe.model_copy(update={"model": with_source(recipe.model), "data": with_source(recipe.data)})
     _check(recipe, store)
@@ -41,11 +44,21 @@ def _settings(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text; a recipe is a JSON file") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise UsageError(f"{path} is no recipe: {error}") from error
     if not isinstance(settings, dict):
         raise UsageError(f"{path} holds no settings but a {type(settings).__name__}; closerlook train --help shows one")
     if settings.get("kind", "train") != "train":
         raise UsageError(f"{path} is a recipe of kind {settings['kind']}; this verb takes those of kind train")
     return settings
+
+
+def _check_numbers(value: Any, key: str = "") -> None:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in inner:
+        _check_numbers(item, f"{key}.{name}" if key else str(name))
+    if isinstance(value, int | float) and not abs(value) < _TOO_LARGE:  # NaN is no smaller either
+        raise UsageError(f"{key}: must be a finite number below 2^63")
 
 
 def _check(recipe: TrainRecipe, store: Store) -> None:

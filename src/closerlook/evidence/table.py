@@ -11,6 +11,8 @@ from closerlook.evidence.rows import COLUMNS, rows_of
 FRACTIONS = ("accuracy", "error")
 GAPS = {"", "nan", "<na>"}  # how spreadsheets and data frames write a gap, in small letters
 
+LARGEST = 1e100  # sums of its square are still finite
+
 Key = tuple[str, str]  # arm, quantity
 
 
@@ -47,8 +49,8 @@ def read_table(source: Any) -> Table:
     Raises
     ------
     UsageError
-        No such file, no rows, wrong columns, an empty name, a value that is no number, a fraction outside [0, 1], or
-        two rows for one arm, seed and quantity.
+        No such file, no rows, wrong columns, an empty name, a value that is no number or beyond 1e100, a fraction
+        outside [0, 1], or two rows for one arm, seed and quantity.
 
     Examples
     --------
@@ -103,6 +105,8 @@ def _value(entry: Any, quantity: str, place: str) -> float:
         raise UsageError(f"the value of {place} is {entry!r}, not a number; leave it empty if it is missing") from error
     if not math.isfinite(value):
         return math.nan
+    if abs(value) > LARGEST:
+        raise UsageError(f"the value of {place} is {value:g}, which nothing measures; leave it empty if it is missing")
     if quantity in FRACTIONS and not 0 <= value <= 1:
         raise UsageError(f"the value of {place} is {value:g}; {quantity} is a fraction: divide percents by 100")
     return value

@@ -60,7 +60,8 @@ def build(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
     Raises
     ------
     UsageError
-        Unknown name (close ones are named) or option (the accepted ones are), or a function that returns no module.
+        Unknown name (close ones are named) or option (the accepted ones are), options of the wrong kind or size, or a
+        function that returns no module.
 
     Examples
     --------
@@ -79,7 +80,13 @@ def build(name: str, *, seed: int = 0, **options: Any) -> nn.Module:
     missing = [option for option in entry.example if option not in options]
     if missing:
         raise UsageError(f"{name} needs {', '.join(missing)}")
-    return entry.builder(**entry.fixed, **options, seed=seed)
+    try:
+        return entry.builder(**entry.fixed, **options, seed=seed)
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError, MemoryError) as error:
+        if isinstance(error, UsageError):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UsageError(f"{name} cannot be built with {options}: {reason}") from error
 
 
 def describe() -> list[dict[str, Any]]:

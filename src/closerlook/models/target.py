@@ -20,21 +20,25 @@ def load_target(text: str) -> Callable[..., Any]:
     """The function that ``package.module:function`` names; the working folder is searched first.
 
     The working folder stays on ``sys.path``, as with ``python -m``: the function may import its neighbours when it
-    is called.
+    is called. The standard library is refused: it holds no networks and no data, but functions that a recipe from
+    somebody else could name to run a command.
 
     Raises
     ------
     UsageError
-        The text has another form, the module or the name in it does not exist, or the name is not callable.
+        The text has another form, the module or the name in it does not exist or is Python's own, or the name is not
+        callable.
 
     Examples
     --------
-    >>> load_target("math:sqrt")(9.0)
-    3.0
+    >>> load_target("torch.nn:Linear")(2, 3)
+    Linear(in_features=2, out_features=3, bias=True)
     """
     module_name, _, name = text.partition(":")
     if not module_name or not name:
         raise UsageError(f"cannot read {text!r}; write package.module:function")
+    if module_name.partition(".")[0] in sys.stdlib_module_names:
+        raise UsageError(f"{text}: a module of that name is a part of Python, not of yours; name a function of yours")
     module = _module(module_name, text)
     if not hasattr(module, name):
         close = get_close_matches(name, dir(module), n=3)
