@@ -1,8 +1,11 @@
 """The batch contract: what a loader may be, what comes back as it was, how a batch reaches a model."""
 
+import random
 from collections import namedtuple
+from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,8 +18,14 @@ from closerlook.batches import (
     batches_of,
     check_loader,
     classification,
+    copied,
     feed_for,
     generators_kept,
+    identical,
+    lengths,
+    parts,
+    seed_all,
+    tensors_in,
     to_device,
 )
 from closerlook.data import TensorBatches
@@ -169,6 +178,113 @@ def test_a_mean_in_place_of_losses_is_refused() -> None:
     feed = Feed(CPU, lambda model, batch: Output(classification(model, batch).loss.mean(), None))
     with pytest.raises(LoaderError, match=r"one loss per example \[n\], not \(\)"):
         feed(nn.Identity(), (LOGITS, TARGETS))
+
+
+def test_a_loss_that_cannot_be_trained_on_is_refused() -> None:
+    def detached(model: nn.Module, batch) -> Output:
+        output = classification(model, batch)
+        return Output(output.loss.detach(), output.outputs)
+
+    feed, batch = Feed(CPU, detached), digit_batches()[0]
+    with pytest.raises(LoaderError, match="the loss has no gradient"):
+        feed(small_net(), batch)
+    with torch.no_grad():
+        feed(small_net(), batch)
+    feed(small_net().requires_grad_(False), batch)
+
+
+SOFT = LOGITS.softmax(1)
+WRONG_TARGETS = [(SOFT, "float64"), (TARGETS[:, None], "2, 1"), ([0, 1], "list"), (TARGETS.double(), "float64")]
+
+
+@pytest.mark.parametrize(("targets", "found"), WRONG_TARGETS)
+def test_targets_that_are_no_class_numbers_ask_for_a_batch_function(targets, found: str) -> None:
+    with pytest.raises(LoaderError, match=rf"class numbers \[n\] as targets, not .*{found}.*; pass batch_fn"):
+        classification(nn.Identity(), (LOGITS, targets))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int16])
+def test_class_numbers_of_any_whole_type(dtype: torch.dtype) -> None:
+    assert torch.allclose(classification(nn.Identity(), (LOGITS, TARGETS.to(dtype))).loss, LOSSES, rtol=0, atol=1e-12)
+
+
+NO_LOADERS = [
+    (DATA, "a TensorDataset, not an iterable of batches; wrap it in a DataLoader"),
+    ({"train": [1]}, "a dict, not an iterable of batches"),
+    (torch.zeros(3, 2), "a Tensor, not an iterable of batches"),
+    ("train", "a str, not an iterable of batches"),
+]
+
+
+@pytest.mark.parametrize(("thing", "message"), NO_LOADERS)
+def test_what_is_no_loader_is_refused_with_its_repair(thing, message: str) -> None:
+    with pytest.raises(LoaderError, match=f"train is {message}"):
+        check_loader(thing, "train")
+
+
+def test_generators_of_numpy_and_python_come_back_too() -> None:
+    random.seed(3)
+    np.random.seed(3)
+    expected = (random.random(), np.random.rand())
+    random.seed(3)
+    np.random.seed(3)
+    for _ in batches_of([1, 2]):
+        random.random(), np.random.rand()
+    assert (random.random(), np.random.rand()) == expected
+
+
+def test_every_generator_can_be_seeded() -> None:
+    loader = loaders()["own generator"]
+    draws = []
+    for seed in (1, 1, 2):
+        with generators_kept(loader):
+            seed_all(seed, loader)
+            numbers = (torch.rand(()), np.random.rand(), random.random(), torch.rand((), generator=loader.generator))
+            draws.append([float(number) for number in numbers])
+    assert draws[0] == draws[1]
+    assert all(one != two for one, two in zip(draws[0], draws[2], strict=True))
+
+
+@dataclass
+class Pair:
+    x: Tensor
+    y: Tensor
+
+
+def test_a_batch_is_known_by_its_parts() -> None:
+    batch = {"x": torch.zeros(4, 2), "pair": Pair(torch.zeros(3), torch.zeros(())), "list": [np.ones(5), "text"]}
+    assert [path for path, _ in parts(batch)] == [
+        "batch", "batch.x", "batch.pair", "batch.pair.x", "batch.pair.y", "batch.list", "batch.list.0", "batch.list.1",
+    ]  # fmt: skip
+    assert lengths(batch) == {4, 3, 2, 5}
+    assert [len(value) for value in tensors_in(batch) if value.ndim] == [4, 3]
+    kept = copied(batch)
+    batch["x"] += 1
+    batch["list"][0] += 1
+    assert not kept["batch.x"].any()
+    assert bool((kept["batch.list.0"] == 1).all())
+    assert kept["batch.list.1"] == "text"
+
+
+def test_sparse_tensors_and_texts_in_arrays_are_parts_too() -> None:
+    batch = (torch.eye(2).to_sparse(), np.array(["a", "b"]))
+    assert torch.equal(copied(batch)["batch.0"], torch.eye(2))
+    assert copied(batch)["batch.1"] == "['a', 'b']"
+
+
+NAN = torch.tensor([1.0, float("nan")])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "equal"),
+    [
+        (NAN, NAN.clone(), True), (NAN, torch.ones(2), False), (torch.ones(2), torch.ones(2).double(), False),
+        (torch.ones(2), torch.ones(2, 1), False), (torch.ones(1), 1.0, False), ("a", "a", True), (1, True, False),
+        (float("nan"), float("nan"), True), (torch.tensor([True]), torch.tensor([True]), True),
+    ],
+)  # fmt: skip
+def test_identical_means_type_shape_and_every_number(a, b, equal: bool) -> None:
+    assert identical(a, b) == equal
 
 
 def test_autocast_sees_weights_that_changed_in_place() -> None:

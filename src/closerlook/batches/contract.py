@@ -100,7 +100,7 @@ class Feed:
         Raises
         ------
         LoaderError
-            Not one loss (and one hit in [0, 1], if any) per example.
+            Not one loss (and one hit in [0, 1], if any) per example, or a loss without a gradient where one is needed.
         """
         # A caller's own autocast region would impose its type, and its cache would keep weights of earlier points.
         precision = torch.autocast(
@@ -110,6 +110,12 @@ class Feed:
         with precision:
             output = self.batch_fn(model, batch)
         _check(output, lengths(batch))
+        if (
+            torch.is_grad_enabled()
+            and not output.loss.requires_grad
+            and any(w.requires_grad for w in model.parameters())
+        ):
+            raise LoaderError("the loss has no gradient: batch_fn must not detach it, nor compute it under no_grad")
         return output
 
 
@@ -137,7 +143,7 @@ def _check_hits(correct: Any, n: int) -> None:
     if not isinstance(correct, Tensor) or correct.shape != (n,):
         shape = tuple(correct.shape) if isinstance(correct, Tensor) else type(correct).__name__
         raise LoaderError(f"batch_fn must return one hit per example [{n}] as correct, or None, not {shape}")
-    if not bool(((correct >= 0) & (correct <= 1)).all()):
+    if correct.dtype != torch.bool and not bool(((correct >= 0) & (correct <= 1)).all()):
         raise LoaderError(
             f"batch_fn must return hits, or shares of hits in [0, 1], as correct; here they reach from "
             f"{float(correct.min()):g} to {float(correct.max()):g}; divide by the number of tokens or pixels"
