@@ -164,7 +164,7 @@ def test_beyond_a_million_sums_refuse_and_a_second_pass_holds() -> None:
     x = conditioned(3e6, 0)
     y = (x.double() @ gaussian(30, 20, 5) + 0.5 * gaussian(2000, 20, 6)).float()
     moments = moments_of(x, y)
-    with pytest.raises(ConditionError, match="x has condition .* second pass"):
+    with pytest.raises(ConditionError, match=r"x has condition .* second pass"):
         cca(moments)
     with pytest.raises(ConditionError):
         pwcca(moments)
