@@ -20,6 +20,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+import closerlook as cl
 from closerlook.batches import Feed, Output
 from closerlook.data import CropFlip, TensorBatches
 from closerlook.errors import LoaderError
@@ -387,3 +388,23 @@ def test_the_probe_looks_at_the_beginning_only() -> None:
 
     probe(DataLoader(Counted(), 8))
     assert len(made) == 2 * 3 * 8
+
+
+class Shrinking:
+    """Every pass ends one batch earlier, long after the probe has seen enough."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.passes += 1
+        return iter(digit_batches(160, 16)[: 11 - self.passes])
+
+
+@pytest.mark.parametrize("name", ["test", "stats_loader"])
+def test_a_loader_that_changes_later_is_noticed_while_it_is_read(name: str) -> None:
+    net = small_net()
+    loaders = {"test": digit_batches(), "stats_loader": digit_batches(), name: Shrinking()}
+    path = cl.line(cl.WeightSpace(net).point(small_net(1)), cl.WeightSpace(net).point(small_net(2)))
+    with pytest.raises(LoaderError, match=f"{name} gave .* examples at one point and .* different lengths"):
+        cl.profile(net, path, {"test": loaders["test"]}, points=3, stats_loader=loaders["stats_loader"])

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from closerlook.batches import BatchFn, Feed, Loader, check_loader, feed_for, generators_kept, tensors_in
-from closerlook.errors import UsageError
+from closerlook.errors import LoaderError, UsageError
 from closerlook.evaluation import (
     batch_norms,
     check_repeatable,
@@ -51,6 +51,7 @@ class Reader:
     vectors: tuple[Tensor, ...]
     buffers: Mapping[str, Tensor]
     layout: torch.memory_format
+    counts: dict[str, int] = field(default_factory=dict)
 
     def place(self, coefficients: np.ndarray, statistics: Arrays | None = None) -> int:
         """Put the model on the point with these coefficients [K], with these statistics or those of the policy.
@@ -71,6 +72,7 @@ class Reader:
             assert self.stats_loader is not None
             pooling: Literal["pooled", "reference"] = "pooled" if self.policy == "recompute" else "reference"
             images = estimate_batch_stats(self.model, self.stats_loader, self.feed, pooling)
+            self._count("stats_loader", images)
         self.model.eval()
         return images
 
@@ -133,7 +135,16 @@ class Reader:
         found: dict[str, np.ndarray] = {}
         for split, loader in self.splits.items():
             found |= self.values_on(split, loader)
+            self._count(split, len(found[f"{split}_loss"]))
         return found
+
+    def _count(self, name: str, n: int) -> None:
+        # The probe sees the first batches only.
+        if self.counts.setdefault(name, n) != n:
+            raise LoaderError(
+                f"{name} gave {self.counts[name]} examples at one point and {n} at another: its passes have different "
+                "lengths; let every pass give the same batches"
+            )
 
     def values_on(self, split: str, loader: Loader) -> dict[str, np.ndarray]:
         """Losses and hits [n] of a loader's examples, under the name of a split."""
