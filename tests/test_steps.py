@@ -3,6 +3,7 @@
 import copy
 import gc
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,9 @@ from closerlook.data import TensorBatches
 from closerlook.data.cifar import RESOLUTIONS as CIFAR
 from closerlook.data.fashion import RESOLUTIONS as FASHION
 from closerlook.errors import PointMissingError, StoreError, UsageError
-from closerlook.landscape import Profile, Surface
+from closerlook.landscape import Profile, Surface, reader
 from closerlook.launch import launch, pool
 from closerlook.models import VGG
-from closerlook.landscape import reader
 from closerlook.runs.identity import run_id, source_hash
 from closerlook.runs.recipe import (
     Average,
@@ -421,7 +421,9 @@ def test_the_cost_of_a_step_is_what_it_does(
     recipe = GRAPH[role]
     # A few batches by which loaders, model and layout are probed are not counted as cost.
     monkeypatch.setattr(reader, "check_repeatable", lambda *_: None)
-    monkeypatch.setattr(reader, "fitting_layout", lambda model, loader, feed, asked: asked)
+    for name in ("landscape.reader", "landscape.connect", "training.network"):
+        module = import_module(f"closerlook.{name}")
+        monkeypatch.setattr(module, "fitting_layout", lambda model, loader, feed, asked, gradients=False: asked)
     for needed in {A.run, run_id(CURVE)} - {run_id(recipe)}:
         (tmp_path / needed).symlink_to(store.root / needed)
     again = Store(tmp_path)

@@ -49,6 +49,20 @@ def fitting_layout(
     return torch.contiguous_format
 
 
+def lay_out(model: nn.Module, memory_format: torch.memory_format) -> None:
+    """Put a model's weights of 4 and 5 axes into a memory format, for good.
+
+    Examples
+    --------
+    >>> layer = nn.Conv2d(2, 3, 3)
+    >>> lay_out(layer, torch.channels_last)
+    >>> layer.weight.stride()
+    (18, 1, 6, 2)
+    """
+    for value in _maps(model):
+        value.data = in_format(value.data, memory_format)
+
+
 def _failure(
     model: nn.Module, batch: Any, feed: Feed, memory_format: torch.memory_format, gradients: bool
 ) -> RuntimeError | None:
@@ -69,8 +83,7 @@ def _failure(
 def _laid_out(model: nn.Module, memory_format: torch.memory_format) -> Iterator[None]:
     own = [(value, value.data) for value in _maps(model)]
     try:
-        for value, data in own:
-            value.data = in_format(data, memory_format)
+        lay_out(model, memory_format)
         yield
     finally:
         for value, data in own:

@@ -13,13 +13,14 @@ from closerlook.batches import BatchFn, Feed, Loader, feed_for
 from closerlook.durations import Duration
 from closerlook.errors import UsageError
 from closerlook.evaluation import other_buffers
-from closerlook.landscape.subspace import Subspace, combine, line
+from closerlook.landscape.subspace import Subspace, line
+from closerlook.layout import fitting_layout
 from closerlook.schedules import LinearDecay, Schedule
-from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
-from closerlook.training.loop import Observer
-from closerlook.training.optimizers import OptimizerFactory, build_optimizer
+from closerlook.training.flat import CHUNK, FlatOptimizer
+from closerlook.training.loop import Observer, descend
+from closerlook.training.optimizers import OptimizerFactory, is_elementwise, optimizer_factory
 from closerlook.training.session import Plan, Session
-from closerlook.views import FlatViews, borrowed, load_buffers
+from closerlook.views import FlatViews, borrowed, check_type, load_buffers, parameters_of
 from closerlook.weights import Point, WeightSpace
 
 _LIKE_THE_PAPER = LinearDecay(begin="0.5dur", end="0.9dur", final=0.01)
@@ -47,6 +48,7 @@ def connect(
     batch_fn: BatchFn | None = None,
     device: str | torch.device | None = None,
     autocast: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> Subspace:
     """A low-loss curve from a to b: the bends minimise the expected training loss along it.
 
@@ -62,6 +64,8 @@ def connect(
         Times at which the curve is kept, in ``.snapshots`` by step.
     out
         Folder to resume from, as in `closerlook.train`; refused when it holds another curve.
+    memory_format
+        In which convolutions compute, as `closerlook.layout.fitting_layout` finds it fitting.
 
     Returns
     -------
@@ -77,35 +81,38 @@ def connect(
     """
     if kind not in ("polychain", "bezier") or bends < 1:
         raise UsageError("connect trains a 'polychain' or a 'bezier' with at least one bend")
+    settings = {"momentum": momentum} if isinstance(optimizer, str) else {}
+    make = optimizer_factory(optimizer, lr if isinstance(optimizer, str) else None, **settings)
     model, feed = feed_for(model, batch_fn, device, autocast)
     space = WeightSpace(model, params)
     ends = (space.point(a), space.point(b))
     line(*ends)  # refuses unequal types and NaN now, not after the training
+    check_type(ends[0].vector, parameters_of(model, space)[0])
     named = {"optimizer": optimizer if isinstance(optimizer, str) else "factory", "lr": lr, "momentum": momentum}
     shape = {"kind": kind, "bends": bends, "params": params, "ends": [_fingerprint(end) for end in ends]}
-    plan = Plan(epochs, schedule, seed, snapshots, settings={**named, **shape, "weight_decay": weight_decay})
-    settings = {"momentum": momentum, "weight_decay": 0.0} if isinstance(optimizer, str) else {}
-    with borrowed(model, space, gradients=True) as views:
+    others = {"weight_decay": weight_decay, "memory_format": str(memory_format)}
+    plan = Plan(epochs, schedule, seed, snapshots, settings={**named, **shape, **others})
+    session = Session(loader, plan, None if out is None else Path(out))
+    layout = session.layout(lambda: fitting_layout(model, loader, feed, memory_format, gradients=True))
+    with borrowed(model, space, gradients=True, memory_format=layout) as views:
         # Training fills statistics anew; what else both ends agree on (constants, tables) is part of the network.
         load_buffers(model, other_buffers(model, ends, "interpolate"))
         task = CurveTask(model.train(), feed, views, kind, ends, bends, weight_decay)
-        lr_or_none = lr if isinstance(optimizer, str) else None
-        task.optimizer = build_optimizer(optimizer, [task.free], lr_or_none, **settings)
-        session = Session(task, loader, plan, None if out is None else Path(out))
-        session.run(observers)
+        task.optimizer = FlatOptimizer(make, task.bends, task.gradient, CHUNK if is_elementwise(optimizer) else None)
+        tick = session.run(task, observers)
         kept = {step: task.curve(tensors) for step, tensors in sorted(session.snapshots.items())}
-        last = task.curve(task.snapshot())
+        last = kept.get(tick.step) or task.curve(task.snapshot())
     return Subspace(kind, last.points, last.free, tuple(session.journal.rows), kept)
 
 
 def _fingerprint(end: Point) -> str:
-    return hashlib.sha256(end.vector.cpu().view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+    return hashlib.sha256(end.vector.cpu().contiguous().view(torch.uint8).numpy()).hexdigest()[:16]
 
 
 class CurveTask:
     """The free points of a curve through a borrowed model, as the session sees them."""
 
-    optimizer: torch.optim.Optimizer
+    optimizer: FlatOptimizer
 
     def __init__(
         self,
@@ -119,56 +126,56 @@ class CurveTask:
     ) -> None:
         self.model, self.feed, self.views, self.weight_decay = model, feed, views, weight_decay
         self.kind, self.ends = kind, ends
-        a, b = (views.encode(end.vector) for end in ends)
-        shares = np.linspace(0, 1, bends + 2)[1:-1]
-        self.free = nn.Parameter(torch.stack([combine([1 - share, share], [a, b]) for share in shares]))
         assert views.gradient is not None
-        self._gradient = views.gradient
-        # With one bend its gradient is the network's own, scaled in place: no further copy of the weights.
-        self.free.grad = self._gradient[None] if bends == 1 else torch.zeros_like(self.free)
-        self._vectors = [a, *self.free.detach(), b]
-        self._rule = Subspace(
-            kind, tuple(Point(torch.tensor([float(share)])) for share in np.linspace(0, 1, bends + 2))
-        )
+        self.gradient = views.gradient
+        # The ends are read where they lie; the bends are in the order of the buffer, as their gradients are.
+        a, b = (views.place(end.vector) for end in ends)
+        shares = np.linspace(0, 1, bends + 2)
+        self.bends: list[Tensor] = []
+        for share in shares[1:-1]:
+            views.write([1 - share, share], [a, b])
+            self.bends.append(views.buffer.clone())
+        self._placed = [a, *([(views.buffer, bend)] for bend in self.bends), b]
+        self._rule = Subspace(kind, tuple(Point(torch.tensor([float(share)])) for share in shares))
 
     def closure(self, batch: Any, step: int) -> float:
-        """Gradients of the free points at one random t; the loss without the penalty."""
+        """Gradient at one random t, and its share for every bend; the loss without the penalty."""
         # The loop has seeded the global generator for this step, so a resumed run draws the same t.
         coefficients = self._rule.coefficients([torch.rand((), dtype=torch.float64).item()])[0]
-        with torch.no_grad():
-            combine(coefficients, self._vectors, out=self.views.buffer)
-        self._gradient.zero_()
-        loss = self.feed(self.model, batch).loss.mean()
-        loss.backward()
+        self.views.write(coefficients, self._placed)
+        self.gradient.zero_()
+        loss = descend(self.model, batch, self.feed)
         self.views.check_gradients()
-        with torch.no_grad():
-            self._gradient.add_(self.views.buffer, alpha=self.weight_decay)
-            assert self.free.grad is not None
-            for grad, c in zip(self.free.grad, coefficients[1:-1], strict=True):
-                torch.mul(self._gradient, float(c), out=grad)
+        self.gradient.add_(self.views.buffer, alpha=self.weight_decay)
+        self.optimizer.coefficients = coefficients[1:-1].tolist()
         return loss.item()
 
     def snapshot(self) -> dict[str, Tensor]:
-        """The free points as vectors in logical order."""
-        return {f"point.{i}": self.views.decode(row) for i, row in enumerate(self.free.detach(), 1)}
+        """The bends as vectors in logical order."""
+        return {f"point.{i}": self.views.decode(bend) for i, bend in enumerate(self.bends, 1)}
 
     def curve(self, snapshot: Mapping[str, Tensor]) -> Subspace:
         """The curve of a snapshot."""
-        inner = tuple(Point(snapshot[f"point.{i}"], origin="trained") for i in range(1, len(self.free) + 1))
-        return Subspace(self.kind, (self.ends[0], *inner, self.ends[1]), tuple(range(1, len(self.free) + 1)))
+        free = tuple(range(1, len(self.bends) + 1))
+        inner = tuple(Point(snapshot[f"point.{i}"], origin="trained") for i in free)
+        return Subspace(self.kind, (self.ends[0], *inner, self.ends[1]), free)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The free points as the buffer holds them, the optimizer's state, the model's buffers."""
+        """The bends and the optimizer's state in logical order, the model's buffers."""
         buffers = {f"buffer.{name}": value for name, value in self.model.named_buffers()}
-        return {"free": self.free.detach(), **optimizer_tensors(self.optimizer), **buffers}
+        state = self.optimizer.tensors()
+        own = {name: self.views.decode(value) if value.ndim else value for name, value in state.items()}
+        return {**self.snapshot(), **own, **buffers}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put `tensors()` back."""
         with torch.no_grad():
-            self.free.copy_(tensors["free"])
+            for i, bend in enumerate(self.bends, 1):
+                bend.copy_(self.views.encode(tensors[f"point.{i}"]))
             for name, value in self.model.named_buffers():
                 value.copy_(tensors[f"buffer.{name}"])
-        load_optimizer(self.optimizer, tensors)
+        own = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
+        self.optimizer.load({name: self.views.encode(value) if value.ndim else value for name, value in own.items()})
 
     def row(self) -> dict[str, Any]:
         """Nothing besides loss and learning rate."""

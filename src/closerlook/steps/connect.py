@@ -6,7 +6,7 @@ from closerlook.landscape import connect
 from closerlook.runs.recipe import ConnectRecipe
 from closerlook.runs.store import RunFolder
 from closerlook.steps.registry import step
-from closerlook.steps.setting import Resolver, network, training_batches
+from closerlook.steps.setting import MEMORY_FORMATS, Resolver, network, training_batches
 
 
 @step("connect")
@@ -30,6 +30,7 @@ def run(recipe: ConnectRecipe, folder: RunFolder) -> None:
         seed=recipe.seed,
         out=folder.path,
         autocast=autocast_dtype(recipe.precision),
+        memory_format=MEMORY_FORMATS[recipe.memory_format],
     )
     diverged = any("diverged" in row for row in curve.history)
     if not diverged:

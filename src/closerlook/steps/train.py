@@ -7,7 +7,7 @@ from closerlook.batches import autocast_dtype
 from closerlook.runs.recipe import TrainRecipe
 from closerlook.runs.store import RunFolder
 from closerlook.steps.registry import step
-from closerlook.steps.setting import checkpoint, fixed_batches, network, parts, training_batches
+from closerlook.steps.setting import MEMORY_FORMATS, checkpoint, fixed_batches, network, parts, training_batches
 from closerlook.training import train
 
 
@@ -34,6 +34,7 @@ def run(recipe: TrainRecipe, folder: RunFolder) -> None:
         start=start,
         out=folder.path,
         autocast=autocast_dtype(recipe.precision),
+        memory_format=MEMORY_FORMATS[recipe.memory_format],
         **settings,
     )
     files.write_json(folder.path / "results" / "outcome.json", {"diverged_at": result.diverged_at})

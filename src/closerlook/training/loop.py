@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
-from closerlook.batches import Loader, generators_kept, own_generators
+from closerlook.batches import Feed, Loader, generators_kept, own_generators
 from closerlook.errors import LoaderError
 
 Closure = Callable[[Any, int], float]
@@ -46,6 +46,17 @@ class Observer(Protocol):
         """Look at the tick; the weights are those after its step."""
 
 
+class Stepper(Protocol):
+    """An optimizer as far as the loop needs it."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with their settings, ``"lr"`` among them."""
+
+    def step(self) -> Any:
+        """One step along the gradients."""
+
+
 class SeekableLoader(Protocol):
     """A loader whose order can be re-created: resume inside an epoch is exact."""
 
@@ -58,7 +69,7 @@ class SeekableLoader(Protocol):
 
 def optimise(
     closure: Closure,
-    optimizer: Optimizer,
+    optimizer: Stepper,
     factor: Callable[[int], float],
     loader: Loader,
     tick: Tick,
@@ -79,9 +90,10 @@ def optimise(
             observe(tick)
         while tick.step < tick.total and not tick.diverged:
             for batch in _rest_of_epoch(loader, tick, seed):
-                for group, base in zip(optimizer.param_groups, bases, strict=True):
+                groups = optimizer.param_groups
+                for group, base in zip(groups, bases, strict=True):
                     group["lr"] = base * factor(tick.step)
-                tick.lr = optimizer.param_groups[0]["lr"]
+                tick.lr = groups[0]["lr"]
                 torch.manual_seed(mixed_seed(seed, tick.first_epoch * tick.steps_per_epoch + tick.step))
                 tick.loss = closure(batch, tick.step)
                 tick.diverged = not math.isfinite(tick.loss)
@@ -93,6 +105,17 @@ def optimise(
                 if tick.diverged:
                     break
     return tick
+
+
+def descend(model: nn.Module, batch: Any, feed: Feed) -> Tensor:
+    """The mean loss of a batch, after its backward pass.
+
+    A caller's own autocast region does not reach it: the backward pass would take its products in low precision.
+    """
+    with torch.autocast(feed.device.type, enabled=False):
+        loss = feed(model, batch).loss.mean()
+        loss.backward()
+    return loss.detach()
 
 
 def seekable(loader: Loader) -> bool:

@@ -1,6 +1,7 @@
 """Train a copy of a network."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from closerlook.batches import BatchFn, Feed, Loader, feed_for
 from closerlook.durations import Duration
 from closerlook.evaluation import modes_kept, read
+from closerlook.layout import fitting_layout, lay_out
 from closerlook.schedules import Constant, Schedule
 from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
-from closerlook.training.loop import Observer, seekable
-from closerlook.training.optimizers import OptimizerFactory, build_optimizer, is_elementwise
+from closerlook.training.flat import FlatOptimizer
+from closerlook.training.loop import Observer, descend, seekable
+from closerlook.training.optimizers import OptimizerFactory, is_elementwise, optimizer_factory
 from closerlook.training.session import Plan, Session
 from closerlook.views import FlatViews
 from closerlook.weights import Point, WeightSpace
@@ -65,6 +69,7 @@ def train(
     batch_fn: BatchFn | None = None,
     device: str | torch.device | None = None,
     autocast: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> TrainResult:
     """Train a copy of `model`; the caller's own is untouched.
 
@@ -87,6 +92,8 @@ def train(
     out
         Folder for ``metrics.jsonl``, ``checkpoints/`` and ``state.safetensors``. The same call goes on from
         the last state; with our loaders it ends with the bytes of an uninterrupted run.
+    memory_format
+        In which convolutions compute, as `closerlook.layout.fitting_layout` finds it fitting.
 
     Raises
     ------
@@ -99,13 +106,15 @@ def train(
     >>> train(nn.Linear(4, 4), data, lr=0.1, epochs=2).point.vector.shape
     torch.Size([20])
     """
-    own, feed = feed_for(copy.deepcopy(model), batch_fn, device, autocast)
-    task = NetworkTask(own, feed, optimizer, validation, lr, {"momentum": momentum, "weight_decay": weight_decay})
+    make = optimizer_factory(optimizer, lr, momentum=momentum, weight_decay=weight_decay)
     named = {"optimizer": optimizer if isinstance(optimizer, str) else "factory", "lr": lr}
-    settings = {**named, "momentum": momentum, "weight_decay": weight_decay}
+    settings = {**named, "momentum": momentum, "weight_decay": weight_decay, "memory_format": str(memory_format)}
     plan = Plan(epochs, schedule or Constant(), seed, snapshots, forks, settings)
-    session = Session(task, loader, plan, _path(out), _path(start))
-    tick = session.run(observers)
+    session = Session(loader, plan, _path(out), _path(start))
+    own, feed = feed_for(copy.deepcopy(model), batch_fn, device, autocast)
+    layout = session.layout(lambda: fitting_layout(own, loader, feed, memory_format, gradients=True))
+    task = NetworkTask(own, feed, make, is_elementwise(optimizer), validation, layout)
+    tick = session.run(task, observers)
     return TrainResult(
         task.space.point(task.snapshot()),
         tuple(session.journal.rows),
@@ -122,40 +131,42 @@ def _path(path: str | Path | None) -> Path | None:
 class NetworkTask:
     """A network, its loss and its optimizer, as the session sees them."""
 
+    optimizer: FlatOptimizer | Optimizer
+
     def __init__(
         self,
         model: nn.Module,
         feed: Feed,
-        optimizer: str | OptimizerFactory,
+        make: OptimizerFactory,
+        elementwise: bool,
         validation: Loader | None,
-        lr: float | None,
-        settings: Mapping[str, float],
+        memory_format: torch.memory_format,
     ) -> None:
         self.model, self.feed, self.validation = model.train(), feed, validation
         self.space = WeightSpace(model)
+        self.views: FlatViews | None = None
+        trained = [value for value in model.parameters() if value.requires_grad]
         # One vector in place of many small tensors gives the same bits in fewer calls; it needs every
         # parameter to be trained, and an optimizer that treats every entry by itself.
-        trained = [value for value in model.parameters() if value.requires_grad]
-        flat = is_elementwise(optimizer) and len(trained) == len(self.space.names)
-        self.views = FlatViews(model, self.space, gradients=True) if flat else None
-        if self.views is not None:
-            trained = [torch.nn.Parameter(self.views.buffer)]
-            trained[0].grad = self.views.gradient
-        # The decay is added to the flat gradient in place: the optimizer's own would copy the gradient first.
-        self._decay = settings["weight_decay"] if flat else 0.0
-        own = {**settings, "weight_decay": 0.0} if flat else settings
-        self.optimizer = build_optimizer(optimizer, trained, lr, **own)
+        if elementwise and len(trained) == len(self.space.names):
+            self.views = FlatViews(model, self.space, gradients=True, memory_format=memory_format)
+            assert self.views.gradient is not None
+            self.optimizer = FlatOptimizer(make, [self.views.buffer], self.views.gradient)
+        else:
+            lay_out(model, memory_format)
+            self.optimizer = make(trained)
 
     def closure(self, batch: Any, step: int) -> float:
         """Gradients of the batch's mean loss."""
-        self.optimizer.zero_grad(set_to_none=self.views is None)
-        loss = self.feed(self.model, batch).loss.mean()
-        loss.backward()
-        if self.views is not None:
-            self.views.check_gradients()
-            assert self.views.gradient is not None
-            if self._decay:
-                self.views.gradient.add_(self.views.buffer, alpha=self._decay)
+        if self.views is None:
+            self.model.zero_grad()
+            return descend(self.model, batch, self.feed).item()
+        assert self.views.gradient is not None
+        assert isinstance(self.optimizer, FlatOptimizer)
+        self.views.gradient.zero_()
+        loss = descend(self.model, batch, self.feed)
+        self.views.check_gradients()
+        self.optimizer.untouched = self.views.untouched()
         return loss.item()
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -166,24 +177,28 @@ class NetworkTask:
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and the optimizer's state, all in logical order: a fork may have another memory format."""
         model = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        own = optimizer_tensors(self.optimizer)
-        if self.views is not None:
-            own = {name: self.views.decode(value) if value.ndim else value for name, value in own.items()}
-        return {**model, **own}
+        if isinstance(self.optimizer, FlatOptimizer):
+            assert self.views is not None
+            own = self.optimizer.tensors()
+            return {**model, **{name: self.views.decode(v) if v.ndim else v for name, v in own.items()}}
+        return {**model, **optimizer_tensors(self.optimizer)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy weights and buffers into the model's own tensors, whose memory format stays."""
         state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict(state)
         own = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
-        if self.views is not None:
-            own = {name: self.views.encode(value) if value.ndim else value for name, value in own.items()}
-        load_optimizer(self.optimizer, own)
+        if isinstance(self.optimizer, FlatOptimizer):
+            assert self.views is not None
+            self.optimizer.load({name: self.views.encode(v) if v.ndim else v for name, v in own.items()})
+        else:
+            load_optimizer(self.optimizer, own)
 
     def row(self) -> dict[str, Any]:
         """Norm of the weights and the validation metrics."""
-        vector = self.space.point(self.model).vector
-        row: dict[str, Any] = {"weight_norm": float(torch.linalg.vector_norm(vector.double()))}
+        weights = [value.detach() for value in self.model.parameters()]
+        norms = [float(torch.linalg.vector_norm(value, dtype=torch.float64)) for value in weights]
+        row: dict[str, Any] = {"weight_norm": math.hypot(*norms)}
         if self.validation is not None:
             with modes_kept(self.model):
                 self.model.eval()

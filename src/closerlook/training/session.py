@@ -1,12 +1,12 @@
 """A training with its folder: journal, snapshots, forks, the state to go on from. Shared by networks and curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from closerlook import files
 from closerlook.batches import Loader, check_loader
@@ -14,13 +14,15 @@ from closerlook.durations import Clock, Duration, to_steps
 from closerlook.errors import LoaderError, StoreError, UsageError
 from closerlook.schedules import Schedule
 from closerlook.training.checkpoint import Journal, StateFile
-from closerlook.training.loop import Observer, Tick, optimise, seekable
+from closerlook.training.loop import Observer, Stepper, Tick, optimise, seekable
 
 
 class Task(Protocol):
     """What is trained: it fills gradients, and can be looked at, saved and put back."""
 
-    optimizer: Optimizer
+    @property
+    def optimizer(self) -> Stepper:
+        """What takes the steps."""
 
     def closure(self, batch: Any, step: int) -> float:
         """Fill the gradients for one batch; the loss."""
@@ -55,12 +57,11 @@ class Plan:
 
 @dataclass(eq=False)
 class Session:
-    """One training from its last state to its end.
+    """One training from its last state to its end; what cannot work is refused before anything is built.
 
     Without a folder everything stays in memory; with one, the same call goes on where it was stopped.
     """
 
-    task: Task
     loader: Loader
     plan: Plan
     out: Path | None = None
@@ -80,7 +81,25 @@ class Session:
         self._forks = {to_steps(time, self.clock) for time in self.plan.forks}
         self._check_times()
         self._state = StateFile(self._file("state.safetensors"))
-        self._written = set[str]()
+        self._written, self._found = set[str](), dict[str, str]()
+        self._saved = self._read()
+
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        if self.out is not None:
+            files.remove_temporaries(self.out)
+        saved = self._state.read()
+        if saved is not None:
+            if "found" not in saved[1]:
+                raise self._state.unusable("it was written by another version of closerlook")
+            self._check(saved[1]["call"])
+            self._found = saved[1]["found"]
+        return saved
+
+    def layout(self, find: Callable[[], torch.memory_format]) -> torch.memory_format:
+        """The memory format that this training found fitting when it began, kept in its state; or found now."""
+        if "layout" not in self._found:
+            self._found["layout"] = str(find())
+        return getattr(torch, self._found["layout"].removeprefix("torch."))
 
     def _check_times(self) -> None:
         late = [step for step in (*self._kept, *self._forks) if step > self.clock.total_steps]
@@ -97,8 +116,9 @@ class Session:
         if self._forks and self.out is None:
             raise UsageError("forks are files: pass out, the folder to keep them in")
 
-    def run(self, observers: Sequence[Observer] = ()) -> Tick:
-        """Train to the end; returns the last tick."""
+    def run(self, task: Task, observers: Sequence[Observer] = ()) -> Tick:
+        """Train the task to the end; returns the last tick."""
+        self.task = task
         tick = self._begin()
         factor = self.plan.schedule.factor(self.clock)
         # The state comes last: a run that is stopped in an observer shows it the same step again.
@@ -111,16 +131,11 @@ class Session:
         return tick
 
     def _begin(self) -> Tick:
-        if self.out is not None:
-            files.remove_temporaries(self.out)
-        saved = self._state.read()
+        saved, self._saved = self._saved, None
         tick = Tick(0, self.clock.total_steps, self.clock.steps_per_epoch)
         self._loss_sum, self._losses = 0.0, 0
         if saved is not None:
             tensors, note = saved
-            if "written" not in note:
-                raise self._state.unusable("it was written by another version of closerlook")
-            self._check(note["call"])
             tick.step, tick.first_epoch, tick.diverged = note["step"], note["first_epoch"], note["diverged"]
             self._loss_sum, self._losses = note["loss_sum"], note["losses"]
             self.journal = Journal(self._file("metrics.jsonl"), tick.step, tick.diverged)
@@ -192,7 +207,7 @@ class Session:
         may_stop = tick.ends_epoch or seekable(self.loader)
         if tick.diverged or tick.step == tick.total or (may_stop and self._state.due()):
             losses = {"loss_sum": self._loss_sum, "losses": self._losses}
-            before = {"journal": self.journal.digest, "written": sorted(self._written)}
+            before = {"journal": self.journal.digest, "written": sorted(self._written), "found": self._found}
             self.journal.sync()
             told = {**note, **losses, **before, "diverged": tick.diverged, "call": self._call()}
             self._state.write(self.task.tensors(), told)
