@@ -176,18 +176,23 @@ class Look:
 def placed(held: Mapping[int, Array], known: Sequence[int], total: int) -> tuple[Array, Array]:
     """Means [m] of values by point, and their standard errors as means of `total` images.
 
-    A point with few images is placed by its paired difference from one of the `known` points, which have more,
-    whichever it is most alike.
+    A point with few images is placed by regression on the `known` points, which have more (the regression estimator of
+    double sampling; Cochran 1977, Sampling Techniques, section 12.6): mean(y) + b (mean of all x - mean of its x).
     """
-    rows = [_placed(own, [held[point] for point in known], total) for own in held.values()]
+    rows = [_placed(own, [held[point] for point in known if len(held[point]) > len(own)], total)
+            for own in held.values()]  # fmt: skip
     return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
 
 def _placed(own: Array, others: Sequence[Array], total: int) -> tuple[float, float]:
-    ways = [(float(own.mean()), standard_error(own, total))]
-    for other in others:
-        if len(other) > len(own):
-            step = own - other[: len(own)]
-            error = float(np.hypot(standard_error(step, total), standard_error(other, total)))
-            ways.append((float(step.mean() + other.mean()), error))
-    return min(ways, key=lambda way: way[1])
+    n = len(own)
+    if not others or n <= len(others) + 1:
+        return float(own.mean()), standard_error(own, total)
+    few = np.stack([other[:n] for other in others])
+    centred = few - few.mean(1, keepdims=True)
+    slopes = np.linalg.lstsq(centred.T, own - own.mean(), rcond=None)[0]
+    moved = sum(slope * (other.mean() - mean) for slope, other, mean in zip(slopes, others, few.mean(1), strict=True))
+    most = min(map(len, others))
+    fitted = slopes @ np.stack([other[:most] for other in others])
+    errors = standard_error(own - own.mean() - slopes @ centred, total), standard_error(fitted, total)
+    return float(own.mean() + moved), float(np.hypot(*errors))
