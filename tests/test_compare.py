@@ -81,8 +81,8 @@ def test_corrected_is_the_part_above_chance(found: Comparison) -> None:
 
 
 def test_a_copy_is_1_on_the_diagonal() -> None:
-    copy = cl.loaded(small_net(5), A)
-    found = compare(A, copy, BATCHES, measures=["cca", "cca:r2", "svcca", "pwcca", "cka", "cka:biased", "procrustes"])
+    copy, every = cl.loaded(small_net(5), A), ["cca", "cca:r2", "svcca", "pwcca", "cka", "cka:biased", "procrustes"]
+    found = compare(A, copy, BATCHES, ["conv1", *LAYERS], measures=every)
     for name in found.measures:
         for layer, value, side in zip(found.layers_a, found.diagonal(name), found.side_a, strict=True):
             assert abs(value - 1) <= 10 * EPS * side.condition**2, (name, layer)
@@ -175,6 +175,34 @@ def test_maps_flattened_to_units() -> None:
     assert all(note.startswith("cca:r2: insisted: 600 examples for ") for note in found.notes)
 
 
+def test_maps_per_spatial_frequency() -> None:
+    settings: dict[str, Any] = {"measures": ["cca", "cca:r2"], "conv": "spectral"}
+    found = compare(A, B, BATCHES, ["relu1", "relu2", "head"], intervals=True, nulls=["shuffled"], **settings)
+    maps = {
+        side: cl.activations(model, BATCHES, ["relu1", "relu2", "head"], conv="spectral").rows
+        for side, model in (("a", A), ("b", B))
+    }
+    for name, summary in (("cca", "mean"), ("cca:r2", "r2")):
+        for (i, a), (j, b) in (((0, "relu1"), (0, "relu1")), ((0, "relu1"), (1, "relu2"))):
+            direct = cl.spectral_cca(maps["a"][a], maps["b"][b], summary=summary)
+            np.testing.assert_allclose(found.tables["value"][name][i, j], direct.value, atol=1e-10)
+            np.testing.assert_allclose(found.tables["chance"][name][i, j], direct.chance)
+    # A layer without space has one frequency: the mean over space of the other side.
+    pooled = oracle_r2(rows_of(A, "relu1"), rows_of(B, "head"))
+    np.testing.assert_allclose(found.tables["value"]["cca:r2"][0, 2], pooled, atol=1e-9)
+    dead = int((maps["a"]["relu2"].amax((0, 2, 3)) == 0).sum())
+    assert [(side.width, side.rank + side.dropped) for side in found.side_a] == [(6, 6), (8, 8), (10, 10)]
+    assert found.side_a[1].dropped == dead > 0
+    assert (found.tables["error"]["cca"] > 0).all()
+    assert (found.tables["shuffled"]["cca:r2"] < 0.1).all()
+    copy = compare(A, cl.loaded(B, A), BATCHES, ["relu?"], **settings)
+    np.testing.assert_allclose(copy.diagonal("cca"), 1, atol=1e-12)
+    with pytest.raises(UsageError, match="conv='spectral' has the measures cca and cca:r2, not 'cka'"):
+        compare(A, B, BATCHES, conv="spectral")
+    with pytest.raises(UsageError, match=r"the sums of 4 pairs of layers at each spatial frequency need .* MB"):
+        compare(A, B, BATCHES, ["relu?"], max_bytes=10_000, **settings)
+
+
 def test_the_shuffled_null_permutes_all_examples_at_once() -> None:
     labels = torch.cat([y for _, y in BATCHES])
     images = torch.cat([x for x, _ in BATCHES])[labels.argsort()]
@@ -230,9 +258,9 @@ def test_intervals_are_the_jackknife_over_groups_of_examples() -> None:
     error = np.sqrt(0.9 * ((values - values.mean()) ** 2).sum())
     np.testing.assert_allclose(found.tables["error"]["procrustes"], [[error]], rtol=1e-7)
     reach = 2.2621571628540993  # Student's t, 9 degrees of freedom, 97.5 %
-    value = found.tables["value"]["procrustes"]
-    np.testing.assert_allclose(found.tables["high"]["procrustes"] - value, [[reach * error]], rtol=1e-7)
-    np.testing.assert_allclose(value - found.tables["low"]["procrustes"], [[reach * error]], rtol=1e-7)
+    unbiased = 10 * found.tables["value"]["procrustes"] - 9 * values.mean()
+    np.testing.assert_allclose(found.tables["high"]["procrustes"] - unbiased, [[reach * error]], rtol=1e-7)
+    np.testing.assert_allclose(unbiased - found.tables["low"]["procrustes"], [[reach * error]], rtol=1e-7)
 
 
 def test_positions_of_one_image_are_left_out_together() -> None:
@@ -252,6 +280,8 @@ def test_stored_activations_give_the_same_numbers(found: Comparison, tmp_path: A
     other = cl.activations(B, BATCHES[::-1], LAYERS)
     with pytest.raises(MismatchError, match="read on other batches"):
         compare(stored[0], other)
+    with pytest.raises(UsageError, match="an untrained network has no stored activations"):
+        compare(*stored, nulls=["random"])
     with pytest.raises(UsageError, match="the activations of both"):
         compare(stored[0], B, BATCHES)
     with pytest.raises(UsageError, match="compared on a loader"):

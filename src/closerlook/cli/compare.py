@@ -20,7 +20,7 @@ from closerlook.cli.work import dry, finish
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import CompareRecipe, DataSpec, ModelSpec, Split
 from closerlook.runs.store import Store
-from closerlook.similarity import Comparison, measure
+from closerlook.similarity import Comparison, chosen
 from closerlook.steps.setting import network, source
 from closerlook.weights import WeightSpace
 
@@ -100,8 +100,7 @@ def compare(
     other = None if model_b is None else with_source(ModelSpec(name=model_b, options=read_pairs(model_b_options)))
     _check(specs["data"], a, specs["model"], layers)
     _check(specs["data"], b, other or specs["model"], layers if layers_b is None else layers_b)
-    for name in measures:
-        measure(name)
+    chosen(measures, conv == "spectral")
     first, second = references((a, b))
     recipe = CompareRecipe(
         **specs, model_b=other, a=first, b=second, layers_a=layers, layers_b=layers_b, measures=measures, conv=conv,

@@ -7,7 +7,7 @@ from closerlook.similarity.comparison import Comparison
 from closerlook.similarity.declared import DECLARED, Declaration
 from closerlook.similarity.jackknife import Interval, jackknife
 from closerlook.similarity.kernel import rbf_cka
-from closerlook.similarity.measures import measure
+from closerlook.similarity.measures import chosen, measure
 from closerlook.similarity.moments import GridMoments, Moments
 from closerlook.similarity.pair import Layer, Pair
 from closerlook.similarity.permutation import PermutationTest, StepwiseTest, cca_permutation_test, permutation_test
@@ -34,6 +34,7 @@ __all__ = [
     "SvccaCurve",
     "cca",
     "cca_permutation_test",
+    "chosen",
     "cka",
     "compare",
     "directions",

@@ -5,17 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from closerlook.errors import UsageError
-from closerlook.similarity.comparison import Side
 from closerlook.similarity.grids import Grids
+from closerlook.similarity.jackknife import interval
 from closerlook.similarity.measures import Measure
 from closerlook.similarity.result import Similarity
+from closerlook.similarity.sides import Side
+from closerlook.similarity.spectral_grids import SpectralGrids
 
 Array = NDArray[np.float64]
 Names = Sequence[str]
-LEVEL = 0.95
+Sums = Grids | SpectralGrids
 _OTHER_PLACES = "not compared: the maps have other sizes, so that positions do not pair"
 
 
@@ -26,7 +27,7 @@ class Cells:
         self._a, self._b, self._measures = layers_a, layers_b, measures
         self._said: defaultdict[str, list[str]] = defaultdict(list)
 
-    def tables(self, grids: Grids) -> dict[str, dict[str, Array]]:
+    def tables(self, grids: Sums) -> dict[str, dict[str, Array]]:
         """Value, chance level and chance-corrected value.
 
         Raises
@@ -50,7 +51,7 @@ class Cells:
                 raise reason
         return made
 
-    def values(self, grids: Grids) -> dict[str, Array]:
+    def values(self, grids: Sums) -> dict[str, Array]:
         """The values alone: of a null, or of some of the examples."""
         made = self._empty()
         for place, _, measure, found in self._each(grids):
@@ -58,27 +59,15 @@ class Cells:
                 made[measure][place] = found.value
         return made
 
-    def intervals(self, grids: Grids, values: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
-        """Standard error and interval over examples: delete-a-group jackknife.
+    def intervals(self, grids: Sums, values: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+        """Standard error and interval over examples, by the delete-a-group jackknife."""
+        left_out = [self.values(grids.without(group)) for group in range(grids.groups)]
+        found = {name: interval(values[name], [each[name] for each in left_out]) for name in values}
+        return {end: {name: getattr(each, end) for name, each in found.items()} for end in ("error", "low", "high")}
 
-        With g groups and v_i the value without group i, ``error^2 = (g - 1)/g sum (v_i - mean v)^2``; the interval
-        is Student's with g - 1 degrees of freedom.
-        """
-        g = grids.groups
-        left_out = [self.values(grids.without(group)) for group in range(g)]
-        errors = {name: np.sqrt((g - 1) * np.var([each[name] for each in left_out], axis=0)) for name in values}
-        reach = float(student.ppf((1 + LEVEL) / 2, g - 1))
-        return {
-            "error": errors,
-            "low": {name: values[name] - reach * error for name, error in errors.items()},
-            "high": {name: values[name] + reach * error for name, error in errors.items()},
-        }
-
-    def sides(self, grids: Grids) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
+    def sides(self, grids: Sums) -> tuple[tuple[Side, ...], tuple[Side, ...]]:
         """What is known of each layer alone."""
-        a, b = (
-            tuple(_side(grids, side, layer) for layer in layers) for side, layers in (("A", self._a), ("B", self._b))
-        )
+        a, b = (tuple(grids.side(side, layer) for layer in layers) for side, layers in (("A", self._a), ("B", self._b)))
         return a, b
 
     def notes(self) -> tuple[str, ...]:
@@ -92,7 +81,7 @@ class Cells:
     def _empty(self) -> dict[str, Array]:
         return {name: np.full((len(self._a), len(self._b)), np.nan) for name in self._measures}
 
-    def _each(self, grids: Grids) -> Iterator[tuple[tuple[int, int], str, str, Similarity | UsageError]]:
+    def _each(self, grids: Sums) -> Iterator[tuple[tuple[int, int], str, str, Similarity | UsageError]]:
         for i, a in enumerate(self._a):
             for j, b in enumerate(self._b):
                 pair = grids.pair(a, b)
@@ -104,9 +93,3 @@ class Cells:
                         yield (i, j), f"{a} / {b}", name, measure(pair)
                     except UsageError as error:
                         yield (i, j), f"{a} / {b}", name, error
-
-
-def _side(grids: Grids, side: str, layer: str) -> Side:
-    own = grids.own(side, layer).left
-    whitening = own.whitening
-    return Side(layer, own.width, whitening.rank, whitening.condition, len(whitening.dropped))

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from closerlook.activations import Activations, Conv, Handling, Layer, Tokens, choose, reading
 from closerlook.batches import BatchFn, Loader, batches_of
 from closerlook.errors import MismatchError, UsageError
-from closerlook.similarity.cells import Array, Cells
+from closerlook.similarity.cells import Array, Cells, Sums
 from closerlook.similarity.comparison import Comparison
 from closerlook.similarity.grids import Grids
-from closerlook.similarity.measures import Measure, measure
+from closerlook.similarity.measures import Measure, chosen
+from closerlook.similarity.spectral_grids import SpectralGrids
 from closerlook.similarity.untrained import untrained as drawn_anew
 
 Null = Literal["random", "shuffled"]
@@ -89,13 +90,13 @@ def compare(
     >>> found.diagonal().round(6).to_dict()
     {'1': 1.0, '2': 1.0}
     """
-    _check(measures, nulls)
-    chosen = {name: measure(name, insist, seed) for name in measures}
-    handling = Handling(conv, tokens)
+    stored = isinstance(model_a, Activations) and isinstance(model_b, Activations)
+    handling = model_a.handling if isinstance(model_a, Activations) else Handling(conv, tokens)
+    read = chosen(measures, handling.conv == "spectral", insist, seed)
+    _check_nulls(nulls, stored)
     patterns = (layers_a, layers_a if layers_b is None else layers_b)
     if isinstance(model_a, Activations) and isinstance(model_b, Activations):
         source = _from_stored((model_a, model_b), patterns)
-        handling = model_a.handling
     else:
         models, loader = _models(model_a, model_b, loader)
         if "random" in nulls:
@@ -106,7 +107,7 @@ def compare(
         seen = _Seen(handling, nulls, options)
         for layers, rows, n in batches:
             seen.update(layers, rows, n)
-    return seen.comparison(chosen, intervals, seed)
+    return seen.comparison(read, intervals, seed)
 
 
 class _Seen:
@@ -116,21 +117,19 @@ class _Seen:
         self._handling, self._nulls, self._options = handling, nulls, options
         self._layers: Layers = []
         self._kept: list[tuple[Rows, Rows]] = []
-        self._counts: list[int] = []
 
     def update(self, layers: Layers, rows: list[Rows], n: int) -> None:
         """Add a batch: rows of A, of B and, for the null of that name, of B untrained."""
         if not self._layers:
             self._layers = layers
-            self.grids = Grids(layers[0], layers[1], self._handling, **self._options)
+            self.grids = self._empty(1, self._options)
             if "random" in self._nulls:
-                self._random = Grids(layers[0], layers[2], self._handling, **{**self._options, "groups": 1})
+                self._random = self._empty(2)
         self.grids.update(rows[0], rows[1], n)
         if "random" in self._nulls:
             self._random.update(rows[0], rows[2], n)
         if "shuffled" in self._nulls:
             self._kept.append((rows[0], rows[1]))
-            self._counts.append(n)
 
     def comparison(self, measures: Mapping[str, Measure], intervals: bool, seed: int) -> Comparison:
         """The numbers."""
@@ -158,10 +157,17 @@ class _Seen:
             )
         return ()
 
-    def _shuffled(self, seed: int) -> Grids:
+    def _empty(self, other: int, options: Mapping[str, Any] | None = None) -> Sums:
+        a, b = self._layers[0], self._layers[other]
+        options = options or {**self._options, "groups": 1}
+        if self._handling.conv == "spectral":
+            return SpectralGrids(a, b, **options)
+        return Grids(a, b, self._handling, **options)
+
+    def _shuffled(self, seed: int) -> Sums:
         """Sums with the examples of B in another order: one permutation of all of them."""
         order = torch.randperm(self.grids.n, generator=torch.Generator().manual_seed(seed))
-        made = Grids(self._layers[0], self._layers[1], self._handling, **{**self._options, "groups": 1})
+        made = self._empty(1)
         a, b = (
             {name: torch.cat([kept[side][name] for kept in self._kept]) for name in self._kept[0][side]}
             for side in (0, 1)
@@ -222,9 +228,11 @@ def _models(
     return [a, b], loader
 
 
-def _check(measures: Sequence[str], nulls: Sequence[str]) -> None:
-    if not measures or isinstance(measures, str):
-        raise UsageError(f"measures are a list of names such as ['cca', 'cka'], not {measures!r}")
+def _check_nulls(nulls: Sequence[str], stored: bool) -> None:
     unknown = set(nulls) - set(get_args(Null))
     if unknown:
         raise UsageError(f"no null {', '.join(sorted(unknown))}; there is {', '.join(get_args(Null))}")
+    if stored and "random" in nulls:
+        raise UsageError(
+            "an untrained network has no stored activations; read them with activations() and compare A with them"
+        )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from closerlook import figures
 from closerlook.errors import MismatchError, UsageError
+from closerlook.similarity.sides import Side
 
 Array = NDArray[np.float64]
 Tables = Mapping[str, Mapping[str, Array]]  # what is shown, then the measure: [layers of A, layers of B]
@@ -19,21 +20,6 @@ _UNITS = {
     "value": "similarity", "corrected": "similarity above chance", "chance": "chance level",
     "random": "similarity with an untrained network", "shuffled": "similarity with shuffled examples",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Side:
-    """One layer of one model: its name, the width of its rows, the directions in them and their condition.
-
-    `condition` is that of the units at unit variance (sums lose eps times its square); `dropped` counts units that
-    do not vary.
-    """
-
-    layer: str
-    width: int
-    rank: int
-    condition: float
-    dropped: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from torch import Tensor
 from closerlook.activations import Handling, Layer
 from closerlook.similarity.moments import GridMoments
 from closerlook.similarity.pair import Pair
+from closerlook.similarity.sides import Side, side_of
 
 Places = tuple[int, ...]
 Rows = Mapping[str, Tensor]
@@ -66,10 +67,10 @@ class Grids:
         places = self._places[a]
         return self._grids[places].pair(a, b) if places == self._places[b] else None
 
-    def own(self, side: str, layer: str) -> Pair:
-        """A layer with itself."""
+    def side(self, side: str, layer: str) -> Side:
+        """What is known of a layer alone."""
         name = f"{side} {layer}"
-        return self._grids[self._places[name]].pair(name, name)
+        return side_of(layer, [self._grids[self._places[name]].pair(name, name).left])
 
     def without(self, group: int) -> "Grids":
         """The sums of all examples but those of one group."""

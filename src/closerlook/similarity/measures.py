@@ -1,19 +1,19 @@
 """Measures by name, so that a recipe and a command line can say which."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from closerlook.errors import UsageError
-from closerlook.similarity.cca import cca
+from closerlook.similarity.cca import Summary, cca
 from closerlook.similarity.cka import cka
-from closerlook.similarity.pair import Pair
 from closerlook.similarity.procrustes import procrustes
 from closerlook.similarity.pwcca import pwcca
 from closerlook.similarity.result import Similarity
+from closerlook.similarity.spectral import spectral_cca
 from closerlook.similarity.svcca import svcca
 
-Measure = Callable[[Pair], Similarity]
+Measure = Callable[[Any], Similarity]  # of a Pair, or of SpectralMoments
 _R2: Mapping[str, Any] = {"summary": "r2"}
 _WORDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cca": {"r2": _R2},
@@ -59,6 +59,32 @@ def measure(name: str, insist: bool = False, seed: int = 0) -> Measure:
     for word in filter(None, words.split(",")):
         options |= _option(kind, word.strip(), name)
     return partial(functions[kind], **options)
+
+
+def chosen(names: Sequence[str], spectral: bool = False, insist: bool = False, seed: int = 0) -> dict[str, Measure]:
+    """The measures of a list of names; of maps that are compared per spatial frequency if `spectral`.
+
+    Raises
+    ------
+    UsageError
+        No name, an unknown one, or one that is not known per spatial frequency.
+
+    Examples
+    --------
+    >>> list(chosen(["cca", "cca:r2"], spectral=True))
+    ['cca', 'cca:r2']
+    """
+    if not names or isinstance(names, str):
+        raise UsageError(f"measures are a list of names such as ['cca', 'cka'], not {names!r}")
+    if not spectral:
+        return {name: measure(name, insist, seed) for name in names}
+    known: Mapping[str, Summary] = {"cca": "mean", "cca:r2": "r2"}
+    other = [name for name in names if name not in known]
+    if other:
+        raise UsageError(
+            f"conv='spectral' has the measures {' and '.join(known)}, not {other[0]!r}; say measures=['cca']"
+        )
+    return {name: partial(spectral_cca, summary=known[name], insist=insist, seed=seed) for name in names}
 
 
 def _option(kind: str, word: str, name: str) -> Mapping[str, Any]:
