@@ -51,7 +51,7 @@ REFUSED = [
         "filled",
         "fresh",
         "filled",
-        "the state dict has batch-norm statistics that no training has filled",
+        r"the first end \(the state dict\) has batch-norm statistics that no training has filled.*and the last end",
     ),
     ("interpolate", "filled", "filled", "NaN", r"has NaN, infinite or negative numbers in norm1\.running_mean"),
     ("interpolate", "filled", "negative", "filled", r"has NaN, infinite or negative numbers in norm1\.running_var"),

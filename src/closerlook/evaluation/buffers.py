@@ -11,35 +11,33 @@ from closerlook.weights import Point, named
 
 _STATISTICS = ("running_mean", "running_var")
 _REPAIR = "use batch_stats='recompute', which estimates them anew"
+_ENDS = ("the first end", "the last end")
 Buffers = Mapping[str, Tensor]
 
 
-def check_statistics(model: nn.Module, points: Sequence[Point], policy: str) -> None:
+def check_statistics(model: nn.Module, ends: tuple[Point, Point], policy: str) -> None:
     """Refuse stored statistics of normalising layers that cannot be used.
 
-    Parameters
-    ----------
-    points
-        For ``"interpolate"`` the two ends, whose statistics are mixed; for ``"keep"`` any, beside which the model's own
-        are used.
+    The policy ``"interpolate"`` uses those of the two ends, ``"keep"`` the model's own beside them.
 
     Raises
     ------
     MismatchError
         Statistics are missing, NaN or infinite, or were never filled where another point's were.
     """
-    own = Point(torch.zeros(0), named(model).buffers, "the model")
-    for source in points if policy == "interpolate" else [own]:
-        flaw = statistics_flaw(model, source.buffers)
+    own = {"the model": named(model).buffers}
+    beside = {f"{which} ({point.origin})": point.buffers for which, point in zip(_ENDS, ends, strict=True)}
+    used = beside if policy == "interpolate" else own
+    for name, buffers in used.items():
+        flaw = statistics_flaw(model, buffers)
         if flaw is not None:
-            raise MismatchError(f"{source.origin} {flaw}, and batch_stats={policy!r} uses them; {_REPAIR}")
-    used = list(points) if policy == "interpolate" else [own, *points]
-    filled = [source for source in used if source.buffers and _filled(model, source.buffers)]
-    empty = [source for source in used if source.buffers and source not in filled]
-    if filled and empty and (policy == "interpolate" or empty[0] is own):
+            raise MismatchError(f"{name} {flaw}, and batch_stats={policy!r} uses them; {_REPAIR}")
+    filled = [name for name, buffers in {**used, **beside}.items() if _filled(model, buffers)]
+    empty = [name for name in used if name not in filled]
+    if empty and filled:
         raise MismatchError(
-            f"{empty[0].origin} has batch-norm statistics that no training has filled (means 0, variances 1), and "
-            f"{filled[0].origin} has; {_REPAIR}"
+            f"{empty[0]} has batch-norm statistics that no training has filled (means 0, variances 1), and {filled[0]} "
+            f"has; {_REPAIR}"
         )
 
 
