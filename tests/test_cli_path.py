@@ -156,7 +156,9 @@ def test_barrier(place, capsys):
     status, test, _ = run(capsys, *words, "--split", "test")
     assert (status, test["n"]) == (0, 60)
     assert main(words) == 0
-    assert "Read on 90 train images." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Read on 90 train images." in out
+    assert "interval" not in out, "the table has none"
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ class BarrierMatrix:
         return pd.DataFrame(self.values, index=list(self.labels), columns=list(self.labels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Values, labels, and what they carry."""
-        kept = {name: value for name, value in self.settings.to_dict().items() if name not in ("value", "t")}
+        """Values, labels, and what all pairs share; the interval of one pair is that of `closerlook.barrier`."""
+        own = ("value", "t", "low", "high", "level", "interval_of")
+        kept = {name: value for name, value in self.settings.to_dict().items() if name not in own}
         return {**kept, "labels": list(self.labels), "values": self.values.tolist()}
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -102,7 +102,7 @@ class Look:
         self.low = max(0.0, min(estimate - width for estimate, width in bases))
         self._top = max(0.0, min(estimate + width for estimate, width in bases))
         self.gaps = {(i, j): self._overshoot(i, j) for i, j in pairwise(self.points) if j > i + 1}
-        self._excess = max([0.0, *(self._most(point) for point in self.points), *self.gaps.values()])
+        self._excess = float(max([0.0, *(self._most(point) for point in self.points), *self.gaps.values()]))
         self.high = self._top + self._excess
 
     def _estimate(self, point: int) -> float:
