@@ -256,5 +256,9 @@ def test_report_of_a_study_that_another_version_made(place, capsys):
     (folder / "plan.json").write_text(json.dumps({"study": "restarts", "scale": "smoke", "seeds": [0, 1, 2]}))
     assert main(["report", str(folder)]) == 1
     assert "another version" in capsys.readouterr().err
+    for content in ("{", "[]", "{}", '{"study": "restarts"}', '{"study": "restarts", "scale": "smoke", "seeds": 3}'):
+        (folder / "plan.json").write_text(content)
+        assert main(["report", str(folder)]) == 1
+        assert "plan.json is " in capsys.readouterr().err
     assert main(["report", str(folder), "x"]) == 2
     shutil.rmtree(folder)

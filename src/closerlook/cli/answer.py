@@ -23,11 +23,12 @@ def only_answers() -> Iterator[None]:
 
 
 def answer(result: Any, text: str, as_json: bool) -> None:
-    """Print one of the two on stdout."""
-    printed = json.dumps(plain(result), indent=1, ensure_ascii=False) if as_json else text
+    """Print one of the two on stdout, whatever letters it can take; names of files may hold any."""
     stdout = _STDOUT.get(sys.stdout)
     if stdout is not None:  # it can be closed from the start
-        print(printed, file=stdout)
+        encoding = stdout.encoding or "utf-8"
+        printed = json.dumps(plain(result), indent=1) if as_json else text
+        print(printed.encode(encoding, "backslashreplace").decode(encoding), file=stdout)
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

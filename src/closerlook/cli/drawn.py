@@ -17,7 +17,7 @@ Drawn = Iterator[tuple[str, Axes]]  # caption and drawing
 
 def figures_of(folder: RunFolder) -> list[Figure]:
     """The figures of a finished run; none where it left no numbers."""
-    kind = folder.id.partition("-")[0]
+    kind = folder.recipe().kind
     if not folder.done or kind not in _KINDS or (folder.path / "results" / "missing.json").exists():
         return []
     found = []

@@ -1,9 +1,13 @@
 """Names that are known, and close ones for those that are not."""
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from closerlook.errors import UsageError
+
+_SEED = re.compile("[0-9]{1,18}")  # below 2^63
+_MOST_SEEDS = 1000
 
 
 def known(what: str, name: str, names: Iterable[str], where: str = "") -> str:
@@ -46,9 +50,12 @@ def seed_list(text: str | None) -> tuple[int, ...] | None:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not _SEED.fullmatch(first) or (dash and not _SEED.fullmatch(last)):
             raise UsageError(f"cannot read the seeds {text!r}; write 100-102 or 100,105")
-        seeds += range(int(first), int(last or first) + 1)
+        asked = range(int(first), int(last or first) + 1)
+        if len(asked) > _MOST_SEEDS:
+            raise UsageError(f"{part} are {len(asked):,} seeds; a study has at most {_MOST_SEEDS:,}")
+        seeds += asked
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"the seeds {text!r} are empty or name one twice; write 100-102 or 100,105")
     return tuple(seeds)

@@ -42,7 +42,7 @@ def report(
     """
     if not names:
         raise UsageError("which runs? closerlook runs ls names them")
-    studies = [Path(name) for name in names if (Path(name) / "plan.json").exists()]
+    studies = [Path(name) for name in names if name and (Path(name) / "plan.json").exists()]
     if studies and len(names) > 1:
         raise UsageError(f"{studies[0]} is a study: its report stands alone; name it alone")
     written = again(studies[0]) if studies else html.write(page([found(name, Store(runs)) for name in names]), out)
@@ -52,7 +52,8 @@ def report(
 
 def found(name: str, store: Store) -> RunFolder:
     """A run by its folder or its name."""
-    return RunFolder(Path(name)) if (Path(name) / "recipe.json").exists() else find(name, store)
+    folder = RunFolder(Path(name).absolute())
+    return folder if name and (folder.path / "recipe.json").exists() else find(name, store)
 
 
 def page(folders: Sequence[RunFolder]) -> html.Report:
@@ -80,7 +81,11 @@ def table(told: Mapping[str, Any]) -> html.Table:
 def again(folder: Path) -> Path:
     """The report of a study, written again from its stored numbers."""
     plan = files.read_json(folder / "plan.json")
-    study = STUDIES[known("study", plan["study"], STUDIES)].plan(plan["scale"], tuple(plan["seeds"]), plan.get("data"))
+    try:
+        name = known("study", plan["study"], STUDIES)
+        study = STUDIES[name].plan(plan["scale"], tuple(plan["seeds"]), plan.get("data"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{folder / 'plan.json'} is damaged; closerlook study makes it anew") from error
     if study_folder(study, folder.parent).name != folder.name:
         raise StoreError(
             f"{folder} was made by another version of the study; closerlook study {plan['study']} makes it anew"

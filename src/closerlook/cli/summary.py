@@ -31,8 +31,7 @@ def described(told: Mapping[str, Any]) -> str:
 def _results(folder: RunFolder) -> dict[str, Any]:
     if (folder.path / "results" / "missing.json").exists():
         return {"missing": folder.result("missing")["reason"]}
-    kind = folder.id.partition("-")[0]
-    return _KINDS[kind](folder)
+    return _KINDS[folder.recipe().kind](folder)
 
 
 def _train(folder: RunFolder) -> dict[str, Any]:
