@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from closerlook.cli import main
+from conftest import digit_batches, small_net
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -99,6 +100,18 @@ def test_page_does_what_it_shows(page: Path, folder: Path) -> None:
                 assert block.language == "sh"
                 run_commands(block)
         printed = out.getvalue()
+
+
+def test_the_five_lines_of_the_readme_run(folder: Path) -> None:
+    for seed, name in enumerate(("a.pt", "b.pt")):
+        torch.save(small_net(seed).state_dict(), name)
+    names = ("train", "test", "statistics", "shuffled")
+    loaders = {name: digit_batches(64, start=64 * number) for number, name in enumerate(names)}
+    (block,) = (block for block in blocks_of(ROOT / "README.md") if block.language == "python")
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        run_python(block, ROOT / "README.md", {"model": small_net(2), **loaders})
+    assert out.getvalue().count("Barrier(") == 2
+    assert Path("path.csv").exists()
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
