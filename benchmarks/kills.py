@@ -1,8 +1,10 @@
-"""Kill a command at random moments, start it again, and compare every byte; write results/kills.json.
+"""Kill commands at random moments, start them again, and compare every byte; write results/kills.json.
 
-Run it with ``python benchmarks/kills.py``. The command runs once undisturbed; then again and again in other folders,
-each killed up to ``--per-round`` times before it may finish. ``{runs}`` in the command stands for the folder. Times
-and places (timings.jsonl, environment.json, and the sections of a report that show them) may differ, nothing else.
+Run it with ``python benchmarks/kills.py``. The kills are shared out among three commands: a study, a path and a surface
+between checkpoints that are made here. Each command runs once undisturbed; then again and again in other folders, each
+time killed up to ``--per-round`` times before it may finish. In a command, ``{runs}`` stands for the folder of the runs
+and ``{given}`` for that of the checkpoints. Times and places (timings.jsonl, environment.json, and the sections of a
+report that show them) may differ, nothing else.
 """
 
 import argparse
@@ -21,11 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from closerlook.files import write_json
+from closerlook.files import write_json, write_tensors
+from closerlook.models import build
 from closerlook.runs.environment import environment
 
 OUT = Path(__file__).with_name("results") / "kills.json"
-COMMAND = "closerlook study restarts --scale smoke --jobs 2 --runs {runs}"
+_ON = "--model vgg11_bn --model-options width=0.0625 head=linear init=he --data digits --jobs 2 --runs {runs}"
+COMMANDS = {
+    "study": "closerlook study restarts --scale smoke --jobs 2 --runs {runs}",
+    "path": f"closerlook path {{given}}/0.safetensors {{given}}/1.safetensors --epochs 4 --points 41 {_ON}",
+    "surface": f"closerlook surface {' '.join(f'{{given}}/{i}.safetensors' for i in range(3))} --grid 9 9 {_ON}",
+}
 VOLATILE = {"timings.jsonl", "environment.json"}
 SECTION = re.compile(rb'<section id="(?:cost|environment)">.*?</section>', re.DOTALL)
 PATIENCE = 60.0
@@ -56,6 +64,7 @@ class Killer:
     """Starts a command, kills it at a random moment, and counts."""
 
     command: str
+    given: Path
     checkpoint_seconds: float
     random: random.Random
     longest: float = 0.0
@@ -66,7 +75,8 @@ class Killer:
 
     def start(self, runs: Path) -> "subprocess.Popen[bytes]":
         """The command at work on a folder, in a process group of its own."""
-        words = [word.replace("{runs}", str(runs)) for word in shlex.split(self.command)]
+        places = {"runs": runs, "given": self.given}
+        words = [word.format(**places) for word in shlex.split(self.command)]
         own = [sys.executable, "-m", "closerlook"] if words[0] == "closerlook" else words[:1]
         often = {"CLOSERLOOK_CHECKPOINT_SECONDS": str(self.checkpoint_seconds)}
         return subprocess.Popen(
@@ -121,11 +131,21 @@ def _moment(runs: Path) -> str:
         return "before the first step"
     if any((folder / "state.safetensors").exists() for folder in left):
         return "in a step that left a state"
+    if any(next(folder.glob("cells/*.npz"), None) for folder in left):
+        return "in a step that left cells"
     return "in other steps" if left else "between steps or after the last"
 
 
+def make_checkpoints(folder: Path) -> None:
+    """Three networks as they are drawn, for the commands that read checkpoints."""
+    options = {"width": 0.0625, "head": "linear", "init": "he", "classes": 10, "in_channels": 1, "image_size": 8}
+    for seed in range(3):
+        write_tensors(folder / f"{seed}.safetensors", build("vgg11_bn", seed=seed, **options).state_dict())
+
+
 def measure(killer: Killer, kills: int, per_round: int, spread: float, root: Path) -> dict[str, Any]:
-    """The record of as many kills, in as many rounds as they take."""
+    """The record of as many kills of one command, in as many rounds as they take."""
+    root.mkdir()
     started = time.monotonic()
     killer.finish(root / "whole")
     undisturbed = time.monotonic() - started
@@ -147,26 +167,31 @@ def measure(killer: Killer, kills: int, per_round: int, spread: float, root: Pat
         "files": len(_files(root / "whole")), "different": different, "left_behind": killer.left_behind,
         "seconds": {"undisturbed": round(undisturbed, 1), "all": round(time.monotonic() - started, 1)},
         "latest_kill_after": round(killer.longest, 1), "slowest_end_after": round(killer.slowest_end, 1),
-        "environment": environment(),
     }  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Status 0 when every byte was equal and no process was left behind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=50, help="of all commands together")
     parser.add_argument("--per-round", type=int, default=10)
     parser.add_argument("--spread", type=float, default=0.6, help="latest moment, as a share of the undisturbed time")
     parser.add_argument("--checkpoint-seconds", type=float, default=0.2, help="time between two states of a training")
-    parser.add_argument("--command", default=COMMAND)
+    parser.add_argument("--command", help="another command in place of the three")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args(argv)
-    killer = Killer(asked.command, asked.checkpoint_seconds, random.Random(asked.seed))
-    with tempfile.TemporaryDirectory() as root:
-        record = measure(killer, asked.kills, asked.per_round, asked.spread, Path(root))
-    write_json(asked.out, record)
-    return 1 if record["different"] or record["left_behind"] else 0
+    commands = COMMANDS if asked.command is None else {"command": asked.command}
+    moments, records = random.Random(asked.seed), dict[str, dict[str, Any]]()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        make_checkpoints(root / "given")
+        for number, (name, command) in enumerate(commands.items()):
+            kills = len(range(number, asked.kills, len(commands)))
+            killer = Killer(command, root / "given", asked.checkpoint_seconds, moments)
+            records[name] = measure(killer, kills, asked.per_round, asked.spread, root / name)
+    write_json(asked.out, {"kills": asked.kills, "commands": records, "environment": environment()})
+    return 1 if any(record["different"] or record["left_behind"] for record in records.values()) else 0
 
 
 if __name__ == "__main__":

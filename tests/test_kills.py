@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from closerlook import files
+from closerlook.cli import main
 from closerlook.runs.store import Store
 
 # Forks a process for every line on stdin, so that everything is imported once. Only the way in which workers start
@@ -221,10 +223,29 @@ def test_the_benchmark_counts_kills_and_tells_equal_from_different(
     script.write_text(WRITES.replace("SPOILED", text))
     arguments = ["--kills", "4", "--per-round", "2", "--command", f"{sys.executable} {script} {{runs}}"]
     assert kills.main([*arguments, "--out", str(out)]) == (0 if equal else 1)
-    summary: dict[str, Any] = json.loads(out.read_text())
+    record: dict[str, Any] = json.loads(out.read_text())
+    assert record["kills"] == 4
+    (summary,) = record["commands"].values()
     assert summary["kills"] == 4
     assert summary["rounds"] >= 2
     assert summary["files"] == 8
     assert bool(summary["different"]) != equal
     assert sum(summary["killed"].values()) == 4
     assert summary["left_behind"] == 0
+
+
+def test_the_kills_are_shared_out_among_the_commands(
+    kills: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(killer: Any, number: int, per_round: int, spread: float, root: Path) -> dict[str, Any]:
+        words = [word.format(runs=root, given=killer.given) for word in shlex.split(killer.command)]
+        assert all(Path(word).exists() for word in words if word.endswith(".safetensors"))
+        assert main([*words[1:], "--dry-run"]) == 0
+        return {"killed": number, "different": {}, "left_behind": 0}
+
+    monkeypatch.setattr(kills, "measure", measure)
+    assert kills.main(["--out", str(tmp_path / "kills.json")]) == 0
+    record = json.loads((tmp_path / "kills.json").read_text())
+    assert {name: each["killed"] for name, each in record["commands"].items()} == {
+        "study": 17, "path": 17, "surface": 16,
+    }  # fmt: skip
