@@ -68,7 +68,8 @@ def test_done_is_written_after_everything_else(
     (finished.path / "DONE").unlink()
     order: list[str] = []
     write, digest = files.write_bytes, files.sha256
-    monkeypatch.setattr(files, "write_bytes", lambda path, data: (order.append(Path(path).name), write(path, data))[1])
+    noted = lambda path, data: (order.append(Path(path).name), write(path, data))[1]  # noqa: E731
+    monkeypatch.setattr("closerlook.files.formats.write_bytes", noted)
     monkeypatch.setattr(files, "sha256", lambda path: (order.append("read"), digest(path))[1])
     finished.finish()
     assert order == ["read"] * 3 + ["DONE"]
