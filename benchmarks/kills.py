@@ -31,8 +31,8 @@ OUT = Path(__file__).with_name("results") / "kills.json"
 _ON = "--model vgg11_bn --model-options width=0.0625 head=linear init=he --data digits --jobs 2 --runs {runs}"
 COMMANDS = {
     "study": "closerlook study restarts --scale smoke --jobs 2 --runs {runs}",
-    "path": f"closerlook path {{given}}/0.safetensors {{given}}/1.safetensors --epochs 4 --points 41 {_ON}",
-    "surface": f"closerlook surface {' '.join(f'{{given}}/{i}.safetensors' for i in range(3))} --grid 9 9 {_ON}",
+    "path": f"closerlook path {{given}}/0.safetensors {{given}}/1.safetensors --epochs 12 --points 101 {_ON}",
+    "surface": f"closerlook surface {' '.join(f'{{given}}/{i}.safetensors' for i in range(3))} --grid 19 19 {_ON}",
 }
 VOLATILE = {"timings.jsonl", "environment.json"}
 SECTION = re.compile(rb'<section id="(?:cost|environment)">.*?</section>', re.DOTALL)
