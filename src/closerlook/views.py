@@ -1,6 +1,6 @@
 """A model that reads its weights from one flat buffer, and comes back as it was."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -9,16 +9,13 @@ from torch import Tensor, nn
 from closerlook.errors import MismatchError, UsageError
 from closerlook.weights import WeightSpace, named
 
-Placed = list[tuple[Tensor, Tensor]]
-
 
 class FlatViews:
     """A model whose parameters are views of one buffer [D], and whose gradients are views of another.
 
-    Writing `.buffer` in place moves every parameter at once. Its order is that of memory: `write` puts points there,
-    `encode` and `decode` translate to and from a point's vector. `memory_format` decides the strides of weights with
-    4 and 5 axes, as `in_format` does. Never write the buffer between a forward pass and its backward pass: autograd
-    does not notice.
+    Writing `.buffer` in place moves every parameter at once. Its order is that of memory: `encode` and `decode`
+    translate to and from a point's vector. `memory_format` decides the strides of weights with 4 and 5 axes, as
+    `in_format` does. Never write the buffer between a forward pass and its backward pass: autograd does not notice.
 
     The model's own tensors are given up; `borrowed` keeps them and puts them back.
     """
@@ -34,7 +31,7 @@ class FlatViews:
         self._space = space
         first = self._parameters[0]
         self._strides = [_stride(value, memory_format) for value in self._parameters]
-        self._runs = list(_runs(space, self._strides))
+        self._spans = [span for _, _, span in space.slices()]
         self.buffer = torch.empty(space.size, dtype=first.dtype, device=first.device)
         self.gradient = torch.zeros_like(self.buffer) if gradients else None
         with torch.no_grad():
@@ -52,53 +49,28 @@ class FlatViews:
         for (_, shape, span), stride in zip(self._space.slices(), self._strides, strict=True):
             yield flat.as_strided(shape, stride, flat.storage_offset() + span.start)
 
-    def _pairs(self, flat: Tensor, vector: Tensor) -> Placed:
-        """A vector in the order of the buffer beside a point's vector, in as few pieces as the orders allow."""
-        return [
-            (flat[span], vector[span]) if stride is None
-            else (flat.as_strided(shape, stride, flat.storage_offset() + span.start), vector[span].view(shape))
-            for span, shape, stride in self._runs
-        ]  # fmt: skip
-
-    def place(self, vector: Tensor) -> Placed:
-        """The buffer beside a point's vector, for `write`: the vector is read where it lies, in logical order."""
-        check_type(vector, self.buffer)
-        return self._pairs(self.buffer, vector.to(self.buffer.device))
-
-    def write(self, coefficients: Iterable[float], points: Sequence[Placed]) -> None:
-        """Move the model to ``sum_i c_i p_i``, skipping zeros, so that a point comes out exactly as it is."""
-        terms = [(float(c), point) for c, point in zip(coefficients, points, strict=True) if c != 0]
-        with torch.no_grad():
-            for number, (c, point) in enumerate(terms):
-                for here, there in point:
-                    if number == 0:
-                        torch.mul(there, c, out=here)
-                    else:
-                        here.add_(there, alpha=c)
-
     def encode(self, vector: Tensor) -> Tensor:
         """A point's vector in the order of the buffer (the same memory when the orders agree)."""
         check_type(vector, self.buffer)
         vector = vector.to(self.buffer.device)
-        if all(stride is None for _, _, stride in self._runs):
+        if all(view.is_contiguous() for view in self._views(self.buffer)):
             return vector
         encoded = torch.empty_like(self.buffer)
-        for here, there in self._pairs(encoded, vector):
-            here.copy_(there)
+        for span, view in zip(self._spans, self._views(encoded), strict=True):
+            view.copy_(vector[span].view(view.shape))
         return encoded
 
     def decode(self, flat: Tensor) -> Tensor:
         """A vector in the order of the buffer as a point's vector: a new tensor in logical order."""
         vector = torch.empty_like(flat, memory_format=torch.contiguous_format)
-        for here, there in self._pairs(flat, vector):
-            there.copy_(here)
+        for span, view in zip(self._spans, self._views(flat), strict=True):
+            vector[span].view(view.shape).copy_(view)
         return vector
 
     def untouched(self) -> list[slice]:
         """Ranges of the parameters that got no gradient since the last call."""
         before, self._versions = self._versions, [grad._version for grad in self._grads]
-        rows = zip(self._space.slices(), before, self._versions, strict=True)
-        return [span for (_, _, span), old, new in rows if old == new]
+        return [span for span, old, new in zip(self._spans, before, self._versions, strict=True) if old == new]
 
     def check_gradients(self) -> None:
         """Refuse to go on when a gradient was replaced: its training would stop without an error."""
@@ -156,23 +128,6 @@ def in_format(value: Tensor, memory_format: torch.memory_format) -> Tensor:
 def _stride(value: Tensor, memory_format: torch.memory_format) -> tuple[int, ...]:
     # empty_like keeps the memory format of a dense tensor and gives a dense one for any other.
     return torch.empty_like(value, memory_format=_format_of(value, memory_format)).stride()
-
-
-def _runs(
-    space: WeightSpace, strides: Sequence[tuple[int, ...]]
-) -> Iterator[tuple[slice, torch.Size, tuple[int, ...] | None]]:
-    """The vector in ranges: neighbours in logical order together (stride None), every other parameter by itself."""
-    begun: slice | None = None
-    for (_, shape, span), stride in zip(space.slices(), strides, strict=True):
-        if torch.empty_strided(shape, stride, device="meta").is_contiguous():
-            begun = slice(span.start if begun is None else begun.start, span.stop)
-            continue
-        if begun is not None:
-            yield begun, torch.Size(), None
-        begun = None
-        yield span, shape, stride
-    if begun is not None:
-        yield begun, torch.Size(), None
 
 
 def _format_of(value: Tensor, memory_format: torch.memory_format) -> torch.memory_format:

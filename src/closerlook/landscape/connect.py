@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from closerlook.batches import BatchFn, Feed, Loader, feed_for
 from closerlook.durations import Duration
 from closerlook.errors import UsageError
 from closerlook.evaluation import other_buffers
-from closerlook.landscape.subspace import Subspace, line
+from closerlook.landscape.subspace import Kind, Subspace, combine, line
 from closerlook.layout import fitting_layout
 from closerlook.schedules import LinearDecay, Schedule
 from closerlook.training.flat import CHUNK, FlatOptimizer
@@ -85,7 +86,7 @@ def connect(
     make = optimizer_factory(optimizer, lr if isinstance(optimizer, str) else None, **settings)
     model, feed = feed_for(model, batch_fn, device, autocast)
     space = WeightSpace(model, params)
-    ends = (space.point(a), space.point(b))
+    ends = [space.point(a), space.point(b)]
     line(*ends)  # refuses unequal types and NaN now, not after the training
     check_type(ends[0].vector, parameters_of(model, space)[0])
     named = {"optimizer": optimizer if isinstance(optimizer, str) else "factory", "lr": lr, "momentum": momentum}
@@ -97,12 +98,23 @@ def connect(
     with borrowed(model, space, gradients=True, memory_format=layout) as views:
         # Training fills statistics anew; what else both ends agree on (constants, tables) is part of the network.
         load_buffers(model, other_buffers(model, ends, "interpolate"))
-        task = CurveTask(model.train(), feed, views, kind, ends, bends, weight_decay)
+        # Vectors that were made here are held in the order of the buffer alone; a caller's own points stay his.
+        own = [end is not source for end, source in zip(ends, (a, b), strict=True)]
+        encoded = [views.encode(end.vector) for end in ends]
+        ends = [replace(e, vector=v) if made else e for e, v, made in zip(ends, encoded, own, strict=True)]
+        task = CurveTask(model.train(), feed, views, kind, encoded, bends, weight_decay)
         task.optimizer = FlatOptimizer(make, task.bends, task.gradient, CHUNK if is_elementwise(optimizer) else None)
         tick = session.run(task, observers)
-        kept = {step: task.curve(tensors) for step, tensors in sorted(session.snapshots.items())}
-        last = kept.get(tick.step) or task.curve(task.snapshot())
-    return Subspace(kind, last.points, last.free, tuple(session.journal.rows), kept)
+        last = session.snapshots.get(tick.step) or task.snapshot()
+        ends = [replace(e, vector=views.decode(e.vector)) if made else e for e, made in zip(ends, own, strict=True)]
+    kept = {step: _curve(kind, ends, bent) for step, bent in sorted(session.snapshots.items())}
+    return replace(_curve(kind, ends, last), history=tuple(session.journal.rows), snapshots=kept)
+
+
+def _curve(kind: Kind, ends: Sequence[Point], bends: Mapping[str, Tensor]) -> Subspace:
+    free = tuple(range(1, len(bends) + 1))
+    inner = (Point(bends[f"point.{i}"], origin="trained") for i in free)
+    return Subspace(kind, (ends[0], *inner, ends[1]), free)
 
 
 def _fingerprint(end: Point) -> str:
@@ -110,7 +122,7 @@ def _fingerprint(end: Point) -> str:
 
 
 class CurveTask:
-    """The free points of a curve through a borrowed model, as the session sees them."""
+    """The bends of a curve through a borrowed model, as the session sees them; `ends` are in the buffer's order."""
 
     optimizer: FlatOptimizer
 
@@ -119,46 +131,35 @@ class CurveTask:
         model: nn.Module,
         feed: Feed,
         views: FlatViews,
-        kind: Literal["polychain", "bezier"],
-        ends: tuple[Point, Point],
+        kind: Kind,
+        ends: Sequence[Tensor],
         bends: int,
         weight_decay: float,
     ) -> None:
         self.model, self.feed, self.views, self.weight_decay = model, feed, views, weight_decay
-        self.kind, self.ends = kind, ends
         assert views.gradient is not None
         self.gradient = views.gradient
-        # The ends are read where they lie; the bends are in the order of the buffer, as their gradients are.
-        a, b = (views.place(end.vector) for end in ends)
         shares = np.linspace(0, 1, bends + 2)
-        self.bends: list[Tensor] = []
-        for share in shares[1:-1]:
-            views.write([1 - share, share], [a, b])
-            self.bends.append(views.buffer.clone())
-        self._placed = [a, *([(views.buffer, bend)] for bend in self.bends), b]
+        self.bends = [combine([1 - share, share], ends) for share in shares[1:-1]]
+        self._vectors = [ends[0], *self.bends, ends[1]]
         self._rule = Subspace(kind, tuple(Point(torch.tensor([float(share)])) for share in shares))
 
     def closure(self, batch: Any, step: int) -> float:
         """Gradient at one random t, and its share for every bend; the loss without the penalty."""
         # The loop has seeded the global generator for this step, so a resumed run draws the same t.
         coefficients = self._rule.coefficients([torch.rand((), dtype=torch.float64).item()])[0]
-        self.views.write(coefficients, self._placed)
-        self.gradient.zero_()
+        with torch.no_grad():
+            combine(coefficients, self._vectors, out=self.views.buffer)
+            # The gradient begins with that of the penalty, and the backward pass adds to it.
+            torch.mul(self.views.buffer, self.weight_decay, out=self.gradient)
         loss = descend(self.model, batch, self.feed)
         self.views.check_gradients()
-        self.gradient.add_(self.views.buffer, alpha=self.weight_decay)
         self.optimizer.coefficients = coefficients[1:-1].tolist()
         return loss.item()
 
     def snapshot(self) -> dict[str, Tensor]:
         """The bends as vectors in logical order."""
         return {f"point.{i}": self.views.decode(bend) for i, bend in enumerate(self.bends, 1)}
-
-    def curve(self, snapshot: Mapping[str, Tensor]) -> Subspace:
-        """The curve of a snapshot."""
-        free = tuple(range(1, len(self.bends) + 1))
-        inner = tuple(Point(snapshot[f"point.{i}"], origin="trained") for i in free)
-        return Subspace(self.kind, (self.ends[0], *inner, self.ends[1]), free)
 
     def tensors(self) -> dict[str, Tensor]:
         """The bends and the optimizer's state in logical order, the model's buffers."""
