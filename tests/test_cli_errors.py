@@ -99,6 +99,18 @@ def test_wrong_use_is_status_2(words: list[str], said: list[str], capsys: pytest
     assert status == 2
 
 
+def test_a_file_name_that_is_no_text_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = os.fsdecode(b"odd\x80.pt")
+    try:
+        Path(odd).symlink_to("b.pt")
+    except OSError:
+        pytest.skip("file names are text here")
+    assert main(["barrier", "a.pt", odd, *READ, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"] == ["a.pt", "odd\\udc80.pt"]
+    assert main(["path", "a.pt", odd, *READ, "--epochs", "0"]) == 0
+    assert main(["runs", "verify"]) == 0
+
+
 def test_missing_data_print_the_line_that_installs_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,13 @@
 """Whatever happens to a file of a run: the command says what to do, or does it, and never gives other numbers."""
 
+import errno
+import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +136,62 @@ def test_an_unfinished_training(name: str, how: str, train: Path, capsys: pytest
     assert status == 0, err
     assert contents(train) == whole
     assert command(["runs", "verify"], capsys)[0] == 0
+
+
+@pytest.fixture
+def path(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The whole folder as the present one, since a path is named by where its ends lie; put back afterwards."""
+    monkeypatch.chdir(made)
+    shutil.copytree(made / "runs", tmp_path / "runs")
+    yield made
+    shutil.rmtree(made / "runs")
+    shutil.copytree(tmp_path / "runs", made / "runs")
+
+
+@pytest.mark.parametrize("how", [how for how in DAMAGES if how != "folder"])
+@pytest.mark.parametrize("name", ["profile.json", "curve.json", "curve.safetensors"])
+def test_a_finished_path(name: str, how: str, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, words = contents(path / "runs"), path_of(path)
+    (damaged, *_) = sorted((path / "runs").glob(f"*/results/{name}"))
+    run = damaged.parent.parent.name
+    DAMAGES[how](damaged)
+    status, out, err = command(["runs", "verify"], capsys)
+    assert (status, f"{run}: results/{name} is " in out, "repair: closerlook runs rm" in out) == (1, True, True)
+    status, out, err = command(words, capsys)
+    if name.endswith(".json"):  # the weights of the curve were read before: verify told of them
+        assert (status, out) == (1, "")
+        assert f"repair: closerlook runs rm {run} --runs runs, then the command that made it" in err
+    assert command(["runs", "rm", run], capsys)[0] == 0
+    assert command(words, capsys)[0] == 0
+    assert contents(path / "runs") == whole
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "DONE", "metrics.jsonl", "results/outcome.json"])
+def test_a_file_that_may_not_be_read(
+    name: str, train: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = io.open
+
+    def refuse(file: Any, *given: Any, **named: Any) -> Any:
+        if str(file).endswith(f"{train.name}/{name}"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return opened(file, *given, **named)
+
+    monkeypatch.setattr(io, "open", refuse)
+    status, out, _ = command(["runs", "verify"], capsys)
+    assert status == 1
+    assert name in out
+    assert command(["runs", "ls"], capsys)[0] == 0
+    status, _, err = command(["runs", "show", train.name], capsys)
+    assert (status, name in err) == ((0, False) if name == "DONE" else (1, True))
+
+
+def test_a_state_of_no_use_is_said_and_nothing_of_it_is_used(train: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = contents(train)
+    (train / "DONE").unlink()
+    cut(train / "state.safetensors", 0.5)
+    status, _, err = command(TRAIN, capsys)
+    assert status == 0
+    assert f"{train.name} starts from its beginning, its state is set aside: " in err
+    assert (train / ".state.safetensors.unreadable").exists()
+    assert contents(train) == whole

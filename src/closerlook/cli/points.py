@@ -53,14 +53,15 @@ def references(checkpoints: Sequence[Path]) -> list[File]:
 
 
 def labels(checkpoints: Sequence[Path]) -> list[str]:
-    """Short names: the files' own where those differ, else their paths.
+    """Short names: the files' own where those differ, else their paths; bytes that are no text are spelled out.
 
     Examples
     --------
     >>> labels([Path("runs/a.pt"), Path("runs/b.pt")]), labels([Path("x/a.pt"), Path("y/a.pt")])
     (['a.pt', 'b.pt'], ['x/a.pt', 'y/a.pt'])
     """
-    for names in ([path.name for path in checkpoints], [path.as_posix() for path in checkpoints]):
+    short, long = [path.name for path in checkpoints], [path.as_posix() for path in checkpoints]
+    for names in ([name.encode(errors="backslashreplace").decode() for name in given] for given in (short, long)):
         if len(set(names)) == len(names):
             return names
     raise UsageError(f"the same checkpoint is named twice: {', '.join(map(str, checkpoints))}; name each once")

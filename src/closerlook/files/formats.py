@@ -26,8 +26,8 @@ def to_json(value: Any) -> str:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as JSON, atomically."""
-    write_bytes(path, to_json(value).encode())
+    """Write `value` as JSON, atomically; bytes of a file's name that are no text come back as they were."""
+    write_bytes(path, to_json(value).encode(errors="backslashreplace"))
 
 
 def read_json(path: str | Path) -> Any:
