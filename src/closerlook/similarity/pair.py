@@ -52,6 +52,14 @@ class Layer:
         kept = slice(self.width - self.whitening.rank, None)
         return values[kept].flip(0).clamp_min(0), vectors[:, kept].flip(1)
 
+    @cached_property
+    def spectrum(self) -> Tensor:
+        """Shares [r] of the variance that the principal directions hold, largest first."""
+        if "principal" in self.__dict__:
+            return self.principal[0] / self.total
+        values = torch.linalg.eigvalsh(self.own)[self.width - self.whitening.rank :]
+        return values.flip(0).clamp_min(0) / self.total
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:

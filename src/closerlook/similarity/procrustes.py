@@ -32,8 +32,8 @@ def procrustes(m: Moments | Pair, *, seed: int = 0) -> Similarity:
     norms = sqrt(pair.left.total * pair.right.total)
     values = singular_values(pair.cross)[: min(pair.ranks)] / norms
     value = float(values.sum())
-    spectrum_x, spectrum_y = pair.left.principal[0] / pair.left.total, pair.right.principal[0] / pair.right.total
+    null = chance.nuclear_norm(pair.left.spectrum, pair.right.spectrum, pair.n, seed)
     return Similarity(
-        "procrustes", value, chance.nuclear_norm(spectrum_x, spectrum_y, pair.n, seed), coefficients=values.numpy(),
+        "procrustes", value, null, coefficients=values.numpy(),
         details={"squared_distance": 2 - 2 * value, "angle": acos(min(value, 1.0))}, **facts(pair),
     )  # fmt: skip
