@@ -1,5 +1,6 @@
 """The graph of steps: order, reuse, failures, missing points, processes that are killed and processes left behind."""
 
+import errno
 import io
 import os
 import re
@@ -38,6 +39,7 @@ from closerlook.runs.recipe import (
     inputs_of,
 )
 from closerlook.runs.store import Store
+from closerlook.steps import help_step
 
 DATA = DataSpec(name="synthetic", n_train=60, n_validation=20, n_statistics=20, n_read=20, n_test=20, seed=0)
 MODEL = ModelSpec(name="mlp", options={"hidden": (7,)})
@@ -221,6 +223,36 @@ def test_a_broken_executor_ends_the_work_with_a_clear_error(at_submit: bool, goo
     assert outcomes.count("failed") <= 2
     assert str(caught.value).startswith(f"steps failed: {outcomes.count('failed')}; not started: {7 - len(outcomes)};")
     assert set(told(finish(store, recipes), recipes).values()) <= {"reused", "done"}
+
+
+class WithoutHelpers(InThisProcess):
+    """Is broken whenever a helper is asked for."""
+
+    asked = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if fn is help_step:
+            self.asked += 1
+            raise BrokenProcessPool("it was terminated abruptly")
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_helper_that_cannot_be_had_is_no_failure(tmp_path: Path) -> None:
+    recipes, executor = graph(training()), WithoutHelpers()
+    assert set(told(finish(Store(tmp_path), recipes, executor, jobs=3), recipes).values()) == {"done"}
+    assert executor.asked > 0
+
+
+def test_a_full_disk_ends_the_work_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store, two = Store(tmp_path), {f"{seed}": training(seeds=Seeds.of(seed)) for seed in (0, 1)}
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StepFailedError, match=r"failed: 1; not started: 1;.*\n.*DiskFullError: the disk of "):
+            finish(store, two)
+    assert set(told(finish(store, two), two).values()) == {"done"}
 
 
 # Divergence

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -144,7 +145,8 @@ class _Work:
         for run in open_to[: max(0, jobs - len(self.running) - len(self.helping))]:
             if run not in self.helped and not self.ended:
                 self.helped.add(run)
-                self.helping.add(executor.submit(help_step, str(self.store.folder(run).path)))
+                with suppress(BrokenExecutor):  # the step itself will say so
+                    self.helping.add(executor.submit(help_step, str(self.store.folder(run).path)))
 
     def collect(self) -> None:
         # What a helper says is not asked: an error of its own comes again in the step itself.
