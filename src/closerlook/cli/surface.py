@@ -1,6 +1,8 @@
 """``closerlook surface``: losses on the plane through three checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Annotated
 
 from tyro.conf import arg
@@ -18,6 +20,8 @@ from closerlook.landscape import Surface, plane
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import SurfaceRecipe
 from closerlook.runs.store import Store
+
+_LONGEST = 12  # letters of a name beside a mark
 
 
 def surface(
@@ -85,7 +89,7 @@ def surface(
     known = {f"w_{index}": name for index, name in enumerate(names[:3])}
     result["marks"] = {known.get(name, name): mark for name, mark in result["marks"].items()}
     found = Surface.from_dict(result)
-    drawings = {split: found.plot(split=split, metric=metric) for split in splits_of(found)}
+    drawings = {split: lettered(found).plot(split=split, metric=metric) for split in splits_of(found)}
     folder = folder_for("surface", result["runs"], subject.runs, out)
     paths = write(folder, "surface", result, found.to_frame(), drawings)
     lines = [text(found, metric), policy(found.batch_stats, specs["data"].n_statistics), *map(str, paths)]
@@ -93,13 +97,23 @@ def surface(
     return 0
 
 
+def lettered(surface: Surface) -> Surface:
+    """The surface with its marks called A, B, C, ... where their names are too long for a figure."""
+    if max(map(len, surface.marks)) <= _LONGEST:
+        return surface
+    return replace(surface, marks=dict(zip(ascii_uppercase, surface.marks.values(), strict=False)))
+
+
 def text(surface: Surface, metric: str) -> str:
     """The range of a metric, and where the checkpoints lie."""
     read = [(split, surface.n[split], surface.values[f"{split}_{metric}"]) for split in splits_of(surface)]
     ranges = [(split, n, float(values.min()), float(values.max())) for split, n, values in read]
-    marks = [(name, *(round(x, 4) for x in (mark.x, mark.y, mark.distance))) for name, mark in surface.marks.items()]
+    marks = [
+        (letter, name, *(round(x, 4) for x in (mark.x, mark.y, mark.distance)))
+        for letter, (name, mark) in zip(ascii_uppercase, surface.marks.items(), strict=False)
+    ]
     read_on = columns(("read on", "images", f"lowest {metric}", "highest"), ranges)
-    lie_at = columns(("checkpoint", "x", "y", "distance off the plane"), marks)
+    lie_at = columns(("", "checkpoint", "x", "y", "distance off the plane"), marks)
     read_cells = f"{int(surface.was_read.sum())} of {surface.was_read.size} cells read"
     grid = f"{len(surface.x)} x {len(surface.y)} grid, {read_cells}, weights {surface.dtype}"
     return f"{read_on}\n\n{lie_at}\n\nDistances are L2 norms of weights; {grid}."
