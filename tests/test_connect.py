@@ -282,7 +282,8 @@ def test_a_stopped_training_goes_on_to_the_same_bits(bends: int, tmp_path: Path,
     with pytest.raises(KeyboardInterrupt):
         trained(out=tmp_path / "run", batch_fn=stops)
     resumed, whole = trained(out=tmp_path / "run", batch_fn=stops), trained()
-    assert len(calls) == 17  # a trial of the layout, 7 steps, one that failed, and the 8 that were left: nothing is done twice
+    # A trial of the layout, 7 steps, one that failed, and the 8 that were left: nothing is done twice.
+    assert len(calls) == 17
     for one, other in zip(resumed.points, whole.points, strict=True):
         assert torch.equal(one.vector, other.vector)
     for step in (0, 4, 15):
