@@ -1,6 +1,7 @@
 """``closerlook compare``: similarities of the layers of two checkpoints."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -110,8 +111,9 @@ def compare(
     if dry_run:
         return dry([recipe], store, json)
     finish([recipe], store)
-    result = {"runs": {"compare": run_id(recipe)}, "split": split, **store.folder(recipe).result("compare")}
-    found = Comparison.from_dict(result)
+    stored = Comparison.from_dict(store.folder(recipe).result("compare"))
+    found = replace(stored, label=f"{a.name} against {b.name}")
+    result = {"runs": {"compare": run_id(recipe)}, "split": split, **found.to_dict()}
     folder = folder_for("compare", result["runs"], subject.runs, out)
     drawn: dict[str, Axes] = drawings(found)
     paths = write(folder, "compare", result, found.to_frame(), drawn)

@@ -97,7 +97,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them; numbers that are missing are None."""
         return {
-            "label": self.label, "n": self.n, "handling": dict(self.handling), "dtype": self.dtype,
+            "label": self.label, "measures": list(self.measures), "n": self.n, "handling": dict(self.handling), "dtype": self.dtype,
             "side_a": [_plain(asdict(side)) for side in self.side_a],
             "side_b": [_plain(asdict(side)) for side in self.side_b], "notes": list(self.notes),
             "tables": {
@@ -111,7 +111,7 @@ class Comparison:
         """The comparison that `to_dict` wrote."""
         sides = [tuple(Side(**_number(side)) for side in stored[name]) for name in ("side_a", "side_b")]
         tables = {
-            kind: {measure: np.array(rows, dtype=float) for measure, rows in of.items()}
+            kind: {measure: np.array(of[measure], dtype=float) for measure in stored["measures"]}
             for kind, of in stored["tables"].items()
         }
         return cls(
