@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import closerlook as cl
+from closerlook import figures
 from closerlook.errors import LayerError, LoaderError, MismatchError, TooFewExamplesError, UsageError
 from closerlook.similarity import Comparison, Moments, compare, measure
 from closerlook.similarity.untrained import untrained
@@ -383,9 +384,23 @@ def test_differences_of_two_comparisons(found: Comparison) -> None:
         difference.table("cka", "chance")
 
 
+def test_the_shuffled_null_is_refused_before_its_rows_fill_the_memory() -> None:
+    # The sums of six units need a few hundred kB of buffer, the rows 48 bytes per example.
+    settings: dict[str, Any] = {"measures": ["cka"], "max_bytes": 2_000_000, "nulls": ["shuffled"]}
+    batches = [(torch.zeros(20_000, 1, 8, 8), None)] * 3
+    with pytest.raises(UsageError, match=r"the rows that the shuffled null keeps need 3 MB and 2 MB may be used"):
+        compare(small_net(), small_net(1), batches, ["relu1"], **settings)
+
+
 def test_plots(found: Comparison) -> None:
     title = found.plot("cka", "corrected").get_title(loc="left").replace("\n", " ")
     assert title == "cka, A against B, n = 600, conv: mean, tokens: mean"
     assert found.plot_layers(["cka", "procrustes"]).get_xlabel() == "layer, from input to output"
+    shown = found.plot("cka")
+    assert (shown.collections[0].norm.vmin, shown.collections[0].norm.vmax) == (0, 1)
+    assert len(shown.texts) == len(LAYERS) ** 2
+    few = figures.heat_map([[0.526, np.nan], [-0.02, 1]], ["a", "b"], ["a", "b"])
+    assert [text.get_text() for text in few.texts] == [".53", "\N{MINUS SIGN}.02", "1"]
+    assert not figures.heat_map(np.eye(90), range(90), range(90), ax=figures.panels()[0]).texts  # no room for numbers
     shown = (found - found).plot("cka")
     assert shown.collections[0].norm.vmin == -shown.collections[0].norm.vmax

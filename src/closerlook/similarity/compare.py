@@ -15,6 +15,7 @@ from closerlook.similarity.cells import Array, Cells, Sums
 from closerlook.similarity.comparison import Comparison
 from closerlook.similarity.grids import Grids
 from closerlook.similarity.measures import Measure, chosen
+from closerlook.similarity.memory import refuse_above
 from closerlook.similarity.spectral_grids import SpectralGrids
 from closerlook.similarity.untrained import untrained as drawn_anew
 
@@ -64,7 +65,7 @@ def compare(
         What the units of maps and token sequences are: see :class:`closerlook.activations.Handling`.
     nulls
         ``"random"``: A against B untrained (`untrained`, or B drawn anew from `seed`). ``"shuffled"``: B's examples in
-        another order, one permutation of all of them; the rows of all layers are kept for that.
+        another order, one permutation of all of them; the rows of all layers are kept in memory for that.
     intervals
         Standard errors and 95 % intervals over examples (jackknife over 10 groups); they say nothing about seeds.
     insist
@@ -117,6 +118,7 @@ class _Seen:
         self._handling, self._nulls, self._options = handling, nulls, options
         self._layers: Layers = []
         self._kept: list[tuple[Rows, Rows]] = []
+        self._bytes = 0
 
     def update(self, layers: Layers, rows: list[Rows], n: int) -> None:
         """Add a batch: rows of A, of B and, for the null of that name, of B untrained."""
@@ -130,6 +132,8 @@ class _Seen:
             self._random.update(rows[0], rows[2], n)
         if "shuffled" in self._nulls:
             self._kept.append((rows[0], rows[1]))
+            self._bytes += sum(value.nbytes for side in rows[:2] for value in side.values())
+            refuse_above(self._bytes, self._options["max_bytes"], "the rows that the shuffled null keeps")
 
     def comparison(self, measures: Mapping[str, Measure], intervals: bool, seed: int) -> Comparison:
         """The numbers."""

@@ -97,7 +97,8 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON takes them; numbers that are missing are None."""
         return {
-            "label": self.label, "measures": list(self.measures), "n": self.n, "handling": dict(self.handling), "dtype": self.dtype,
+            "label": self.label, "measures": list(self.measures), "n": self.n, "dtype": self.dtype,
+            "handling": dict(self.handling),
             "side_a": [_plain(asdict(side)) for side in self.side_a],
             "side_b": [_plain(asdict(side)) for side in self.side_b], "notes": list(self.notes),
             "tables": {
