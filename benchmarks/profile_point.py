@@ -1,7 +1,8 @@
 """Price of a point of a curve, per image: the reader against plain loops; write results/profile_point.json.
 
 Run it with ``python benchmarks/profile_point.py``. One thread, interleaved rounds, CPU time of the process; each ratio
-is to the other loop of the same round, and medians and quartiles are over rounds. A point is: setting the weights, one pass for the batch-norm statistics, one pass for the losses, both over the same number of images.
+is to the other loop of the same round, and medians and quartiles are over rounds. A point is: setting the weights,
+one pass for the batch-norm statistics, one pass for the losses, both over the same number of images.
 
 - (a) *reference*: what the published tools do: a plain NCHW loop, autograd on, weights set by copies, statistics by a
   pass with the norm layers in train mode; fp32.
