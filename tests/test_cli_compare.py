@@ -10,9 +10,24 @@ import pytest
 import torch
 
 import closerlook as cl
+from closerlook.batches import feed_for
 from closerlook.cli import main
-from closerlook.runs.recipe import CompareRecipe, DataSpec, ModelSpec, Snapshot
+from closerlook.evaluation import estimate_batch_stats
+from closerlook.launch import launch, pool
+from closerlook.runs.identity import run_id
+from closerlook.runs.recipe import (
+    Average,
+    CompareRecipe,
+    DataSpec,
+    ModelSpec,
+    OptimizerSpec,
+    Seeds,
+    Snapshot,
+    TrainRecipe,
+)
+from closerlook.runs.store import Store
 from closerlook.steps.cost import counts
+from closerlook.steps.setting import network, parts
 
 MODULE = """
 import torch
@@ -169,3 +184,61 @@ def test_what_a_comparison_costs():
     recipe = CompareRecipe(data=data, model=ModelSpec(name="mlp"), a=a, b=b)
     assert counts(recipe) == (0, 240)
     assert counts(recipe.model_copy(update={"nulls": ("random",), "split": "test"})) == (0, 3 * 360)
+
+
+DATA = DataSpec(name="digits", n_train=300, n_validation=0, n_statistics=80, n_read=150, seed=1)
+MODEL = ModelSpec(name="vgg11_bn", options={"width": 0.0625, "head": "linear", "init": "he"})
+
+
+def test_the_step_compares_snapshots_and_averages_of_runs(tmp_path):
+    training = TrainRecipe(
+        data=DATA, model=MODEL, optimizer=OptimizerSpec(lr=0.05), epochs=1, batch_size=50, seeds=Seeds.of(1),
+        snapshots=("0it", "3it"),
+    )  # fmt: skip
+    first, third, last = (Snapshot(run=run_id(training), step=step) for step in (0, 3, 6))
+    common = {"data": DATA, "model": MODEL, "layers_a": ("*relu?",), "measures": ("cka",), "a": first}
+    plain = CompareRecipe(b=last, nulls=("random",), seed=4, **common)
+    average = CompareRecipe(b=Average(of=(third, last)), split="test", **common)
+    store = Store(tmp_path)
+    with pool(1) as executor:
+        launch((training, plain, average), store, executor, 1, lambda event: None)
+    checkpoints = store.folder(training).path / "checkpoints"
+    files = {step: checkpoints / f"step-{step:06d}.safetensors" for step in (0, 3, 6)}
+    networks = {step: cl.loaded(network(MODEL, DATA, 0), file) for step, file in files.items()}
+    batches = [tuple(parts(DATA).read)]
+    direct = cl.compare(
+        networks[0], networks[6], batches, ["*relu?"], measures=["cka"], nulls=["random"],
+        untrained=network(MODEL, DATA, 4),
+    )  # fmt: skip
+    found = cl.Comparison.from_dict(store.folder(plain).result("compare"))
+    assert found.layers_a == tuple(f"features.relu{number}" for number in range(1, 9))
+    np.testing.assert_allclose(found.tables["value"]["cka"], direct.tables["value"]["cka"], atol=1e-5)
+    np.testing.assert_allclose(found.tables["random"]["cka"], direct.tables["random"]["cka"], atol=1e-5)
+    # An average of weights has no batch-norm statistics of its own: with those of an end it is another network.
+    mixed = network(MODEL, DATA, 0)
+    space = cl.WeightSpace(mixed)
+    ends = [space.point(files[step]).vector for step in (3, 6)]
+    mixed = cl.loaded(mixed, torch.stack(ends).mean(0))
+    estimate_batch_stats(mixed, [tuple(parts(DATA).statistics)], feed_for(mixed)[1])
+    test = [tuple(parts(DATA).test)]
+    direct = cl.compare(networks[0], mixed, test, ["*relu?"], measures=["cka"])
+    found = cl.Comparison.from_dict(store.folder(average).result("compare"))
+    np.testing.assert_allclose(found.tables["value"]["cka"], direct.tables["value"]["cka"], atol=1e-4)
+    assert found.n == 360
+
+
+def test_model_and_data_come_from_the_run_that_made_the_checkpoint(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipe = {
+        "data": {"name": "digits", "n_train": 300, "n_validation": 0, "n_statistics": 50, "n_read": 250, "seed": 0},
+        "model": {"name": "mlp", "options": {"hidden": [12, 8]}}, "optimizer": {"lr": 0.1}, "epochs": 1,
+        "batch_size": 50, "seeds": {"init": 0, "order": 0, "augment": 0, "noise": 0}, "snapshots": ["0it"],
+    }  # fmt: skip
+    Path("recipe.json").write_text(json.dumps(recipe))
+    status, trained, _ = run(capsys, "train", "recipe.json")
+    assert status == 0
+    status, found, _ = run(capsys, "compare", *trained["checkpoints"], "--layers", "relu*")
+    assert status == 0
+    assert found["n"] == 250
+    assert found["label"] == "step-000000.safetensors against step-000006.safetensors"
+    assert [side["layer"] for side in found["side_a"]] == ["relu1", "relu2"]
