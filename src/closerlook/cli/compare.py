@@ -68,7 +68,7 @@ def compare(
     layers_b
         Which layers of B.
     measures
-        cca, svcca, pwcca, cka, procrustes; with words after a colon: cca:r2 (mean of squares), svcca:20,r2 (20
+        Any of cca, svcca, pwcca, cka, procrustes; with words after a colon: cca:r2 (mean of squares), svcca:20,r2 (20
         directions on both sides), svcca:0.9 (of the variance), pwcca:mean, cka:biased.
     conv
         What the units of maps are: channels averaged over space (mean), channels with every position as an example
