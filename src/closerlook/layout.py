@@ -81,7 +81,8 @@ def _failure(
 
 @contextmanager
 def _laid_out(model: nn.Module, memory_format: torch.memory_format) -> Iterator[None]:
-    own = [(value, value.data) for value in _maps(model)]
+    # Every weight, not those of 4 and 5 axes alone: what the batch function does to a model is anybody's guess.
+    own = [(value, value.data) for value in model.parameters()]
     try:
         lay_out(model, memory_format)
         yield

@@ -34,8 +34,9 @@ class FlatViews:
         self._spans = [span for _, _, span in space.slices()]
         self.buffer = torch.empty(space.size, dtype=first.dtype, device=first.device)
         self.gradient = torch.zeros_like(self.buffer) if gradients else None
+        self._weights = list(self._views(self.buffer))
         with torch.no_grad():
-            for value, view in zip(self._parameters, self._views(self.buffer), strict=True):
+            for value, view in zip(self._parameters, self._weights, strict=True):
                 view.copy_(value.data)
                 value.data = view
         # Each through .data, so that it counts its own versions: `untouched` reads them.
@@ -73,12 +74,17 @@ class FlatViews:
         return [span for span, old, new in zip(self._spans, before, self._versions, strict=True) if old == new]
 
     def check_gradients(self) -> None:
-        """Refuse to go on when a gradient was replaced: its training would stop without an error."""
-        for value, grad in zip(self._parameters, self._grads, strict=True):
+        """Refuse to go on when a weight or a gradient was replaced: its training would stop without an error."""
+        for value, view, grad in zip(self._parameters, self._weights, self._grads, strict=True):
             if value.grad is None or value.grad.data_ptr() != grad.data_ptr():
                 raise UsageError(
                     "a gradient no longer lies in the flat buffer; something called zero_grad(set_to_none=True) or "
                     "replaced p.grad (DDP: gradient_as_bucket_view=False)"
+                )
+            if value.data_ptr() != view.data_ptr():
+                raise UsageError(
+                    "a weight no longer lies in the flat buffer; something called .to() or another conversion of the "
+                    "model: pass device and autocast instead, or convert the model before"
                 )
 
 
