@@ -1,28 +1,26 @@
 """All layers of one network against all layers of another, in one pass over the data."""
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from closerlook.activations import Activations, Conv, Handling, Layer, Tokens, choose, reading
-from closerlook.batches import BatchFn, Loader, batches_of
-from closerlook.errors import MismatchError, UsageError
+from closerlook.activations import Activations, Conv, Handling, Tokens
+from closerlook.batches import BatchFn, Loader
+from closerlook.errors import UsageError
 from closerlook.similarity.cells import Array, Cells, Sums
 from closerlook.similarity.comparison import Comparison
 from closerlook.similarity.grids import Grids
 from closerlook.similarity.measures import Measure, chosen
 from closerlook.similarity.memory import refuse_above
+from closerlook.similarity.sources import Layers, Rows, from_models, from_stored
 from closerlook.similarity.spectral_grids import SpectralGrids
 from closerlook.similarity.untrained import untrained as drawn_anew
 
 Null = Literal["random", "shuffled"]
-Rows = dict[str, Tensor]
-Layers = list[tuple[Layer, ...]]  # of A, of B and, where asked for, of B untrained
-Batch = tuple[Layers, list[Rows], int]
 GROUPS = 10
 
 
@@ -97,12 +95,12 @@ def compare(
     _check_nulls(nulls, stored)
     patterns = (layers_a, layers_a if layers_b is None else layers_b)
     if isinstance(model_a, Activations) and isinstance(model_b, Activations):
-        source = _from_stored((model_a, model_b), patterns)
+        source = from_stored((model_a, model_b), patterns)
     else:
         models, loader = _models(model_a, model_b, loader)
         if "random" in nulls:
             models.append(untrained or drawn_anew(models[1], seed))
-        source = _from_models(models, (*patterns, patterns[1]), loader, handling, batch_fn, device)
+        source = from_models(models, (*patterns, patterns[1]), loader, handling, batch_fn, device)
     options = {"cut": cut, "max_bytes": max_bytes, "groups": GROUPS if intervals else 1}
     with closing(source) as batches:
         seen = _Seen(handling, nulls, options)
@@ -184,42 +182,6 @@ def _permuted(rows: Tensor, order: Tensor) -> Tensor:
     """Rows with their examples in another order; the positions of an example stay together."""
     each = len(rows) // len(order)
     return rows.unflatten(0, (len(order), each))[order].flatten(0, 1)
-
-
-def _from_models(
-    models: Sequence[nn.Module],
-    patterns: Sequence[Sequence[str]],
-    loader: Loader,
-    handling: Handling,
-    batch_fn: BatchFn | None,
-    device: str | torch.device | None,
-) -> Generator[Batch]:
-    """Layers and rows of every model, batch by batch: each batch is one object that all models are shown."""
-    with ExitStack() as stack:
-        readers = [
-            stack.enter_context(reading(model, chosen, handling, batch_fn=batch_fn, device=device))
-            for model, chosen in zip(models, patterns, strict=False)
-        ]
-        for number, batch in enumerate(batches_of(loader)):
-            if number == 0:
-                for reader in readers:
-                    reader.start(batch)
-            rows = [reader.rows(batch) for reader in readers]
-            yield [reader.layers for reader in readers], rows, readers[0].n
-
-
-def _from_stored(
-    sides: tuple[Activations, Activations], patterns: tuple[Sequence[str], Sequence[str]]
-) -> Generator[Batch]:
-    a, b = sides
-    if a.data != b.data or a.handling != b.handling:
-        raise MismatchError(
-            "the activations were read on other batches or with another handling; read both on one loader in a fixed "
-            "order, with the same conv and tokens"
-        )
-    layers = [choose(side.layers, chosen) for side, chosen in zip(sides, patterns, strict=True)]
-    rows = [{layer.name: side.rows[layer.name] for layer in chosen} for side, chosen in zip(sides, layers, strict=True)]
-    yield layers, rows, a.n
 
 
 def _models(
