@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_train_is_cl_train_with_the_parts_of_the_data(store: Store) -> None:
     assert torch.equal(cl.WeightSpace(model).point(states(store, 18)).vector, result.point.vector)
     assert folder(store, "trunk").result("outcome") == {"diverged_at": None}
     rows = (folder(store, "trunk").path / "metrics.jsonl").read_text().splitlines()
-    assert [files.json.loads(row) for row in rows] == list(result.history)
+    assert [json.loads(row) for row in rows] == list(result.history)
 
 
 def test_a_branch_repeats_its_trunk(store: Store) -> None:
@@ -315,7 +316,7 @@ def test_adam_and_bf16_train(tmp_path: Path) -> None:
         training(model=SMALL, optimizer=adam, schedule=Constant(), epochs=20, precision="bf16"),
     )  # fmt: skip
     for run in (plain, low):
-        rows = [files.json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
+        rows = [json.loads(row) for row in (run.path / "metrics.jsonl").read_text().splitlines()]
         assert rows[-1]["validation_accuracy"] > 0.5
     assert (plain.path / "metrics.jsonl").read_bytes() != (low.path / "metrics.jsonl").read_bytes()
 
@@ -323,7 +324,7 @@ def test_adam_and_bf16_train(tmp_path: Path) -> None:
 def test_without_validation_images_there_is_no_validation(tmp_path: Path) -> None:
     data = DATA.model_copy(update={"n_validation": 0})
     (run,) = finish(Store(tmp_path), training(model=SMALL, data=data, epochs=1))
-    (row,) = map(files.json.loads, (run.path / "metrics.jsonl").read_text().splitlines())
+    (row,) = map(json.loads, (run.path / "metrics.jsonl").read_text().splitlines())
     assert set(row) == {"step", "epoch", "lr", "loss", "weight_norm"}
 
 
@@ -391,7 +392,7 @@ def test_the_users_own_model_and_data(tmp_path: Path, monkeypatch: pytest.Monkey
     model = ModelSpec(name="users_network_and_data:network", options={"units": 5}, source=source_hash(network))
     recipe = training(data=spec, model=model, epochs=40, batch_size=10, schedule=Constant())
     (run,) = finish(Store(tmp_path / "runs"), recipe)
-    row = files.json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
+    row = json.loads((run.path / "metrics.jsonl").read_text().splitlines()[-1])
     assert row["validation_accuracy"] > 0.8
     assert cost(recipe).flops == 0
     assert cost(recipe).images == 40 * (3 * 30 + 10)
