@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from closerlook.errors import StoreError, UsageError
-from closerlook.landscape.cells import Cells
+from closerlook.landscape.cells import Cells, clear, joining
 
 NAMES = [f"cell-{number}" for number in range(12)]
 
@@ -75,6 +75,23 @@ def test_a_folder_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="was removed while it was read"):
         cells.fill(NAMES, make)
+
+
+def test_a_helper_begins_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    with joining(), pytest.raises(StoreError, match=r"no reading in .* to help with"):
+        Cells(folder, {})
+    assert not folder.exists()
+    begun = Cells(folder, {})
+    begun.fill(NAMES, squares)
+    with joining():
+        late = Cells(folder, {})
+    clear(folder)
+    assert not folder.exists()
+    folder.mkdir()  # as it is for a moment while it is being removed
+    with pytest.raises(StoreError, match="was removed while it was read"):
+        late.fill(NAMES, squares)
+    assert [path.name for path in folder.iterdir()] == ["LOCK"]
 
 
 def _work(folder: Path, log: Path, slow: float) -> None:

@@ -1,8 +1,10 @@
 """Pieces of a reading that any process may compute: kept in a folder, resumed, shared, equal whoever made them."""
 
 import fcntl
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from closerlook.errors import StoreError, UsageError
 
 Arrays = Mapping[str, np.ndarray]
 _SETTINGS = "reading.json"
+_JOINING: ContextVar[bool] = ContextVar("joining", default=False)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Cells:
             return
         path = self.folder / _SETTINGS
         if not path.exists():
+            if _JOINING.get():
+                raise StoreError(f"there is no reading in {self.folder} to help with")
             files.write_json(path, dict(self.settings))
         held, asked = files.read_json(path), dict(self.settings)
         other = sorted(name for name in held.keys() | asked.keys() if held.get(name) != asked.get(name))
@@ -79,6 +84,23 @@ class Cells:
             self._path(name).unlink(missing_ok=True)
             self._settle(name, make, lock, number, wait=True)
             return files.read_arrays(self._path(name))
+
+
+@contextmanager
+def joining() -> Iterator[None]:
+    """Within it no folder of cells is begun: a helper that comes late raises StoreError instead."""
+    token = _JOINING.set(True)
+    try:
+        yield
+    finally:
+        _JOINING.reset(token)
+
+
+def clear(folder: Path) -> None:
+    """Remove a folder whose cells are all made; no process that still looks into it makes one again."""
+    # The settings go first: a helper that misses a cell looks for them before it makes it.
+    (folder / _SETTINGS).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

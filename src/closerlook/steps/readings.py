@@ -1,6 +1,5 @@
 """Steps that read: `profile`, `surface`, `barriers`, `predict`. Judged numbers are read in fp32."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from closerlook.batches import autocast_dtype, feed_for
 from closerlook.errors import StoreError
 from closerlook.evaluation import estimate_batch_stats, evaluate
 from closerlook.landscape import Profile, Subspace, Surface, barrier_matrix, plane, profile, surface
+from closerlook.landscape.cells import clear
 from closerlook.runs.recipe import BarriersRecipe, PredictRecipe, ProfileRecipe, Reading, SurfaceRecipe
 from closerlook.runs.store import RunFolder
 from closerlook.steps.registry import CELLS, helper, step
@@ -86,7 +86,7 @@ def _cells_of(folder: RunFolder, name: str) -> Iterator[bool]:
         yield False
     except StoreError:
         yield True
-    shutil.rmtree(folder.path / CELLS, ignore_errors=True)
+    clear(folder.path / CELLS)
 
 
 @step("barriers")

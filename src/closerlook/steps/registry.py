@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from closerlook import files
 from closerlook.errors import PointMissingError, StateError, StoreError
+from closerlook.landscape.cells import joining
 from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import Recipe
 from closerlook.runs.store import RunFolder
@@ -57,7 +58,7 @@ def help_step(path: str) -> None:
             return
         time.sleep(_LOOK)
     recipe = folder.recipe()
-    with one_thread(), suppress(StoreError):  # its cells are gone as soon as the step has its result
+    with one_thread(), joining(), suppress(StoreError, FileNotFoundError):  # its cells are gone as soon as the step has its result
         _HELPERS[recipe.kind](recipe, folder)
 
 
