@@ -165,6 +165,13 @@ def test_positions_as_examples() -> None:
     assert found.n == 600
 
 
+def test_maps_of_one_place_pair_with_layers_without_space() -> None:
+    model = nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 5, 8), flatten=nn.Flatten(), fc=nn.Linear(5, 4)))
+    found = compare(model, model, BATCHES, ["conv", "fc"], measures=["cka"], conv="positions")
+    assert np.isfinite(found.tables["value"]["cka"]).all()
+    assert found.notes == ()
+
+
 def test_maps_flattened_to_units() -> None:
     measures = ["cca:r2", "procrustes"]
     found = compare(A, B, BATCHES, ["relu1", "conv2", "head"], measures=measures, conv="flatten", insist=True)

@@ -59,9 +59,8 @@ class Handling:
 
     def positions(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The places within one example that count as rows of their own; () where an example is one row."""
-        if self.of(shape) != "positions":
-            return ()
-        return shape[1:2] if len(shape) == 3 else shape[2:]
+        places = shape[1:2] if len(shape) == 3 else shape[2:]
+        return places if self.of(shape) == "positions" and prod(places) > 1 else ()
 
     def of(self, shape: tuple[int, ...]) -> str | None:
         """The name of what happens to an output of this shape; None when it is [n, p] already."""
