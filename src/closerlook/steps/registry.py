@@ -58,7 +58,8 @@ def help_step(path: str) -> None:
             return
         time.sleep(_LOOK)
     recipe = folder.recipe()
-    with one_thread(), joining(), suppress(StoreError, FileNotFoundError):  # its cells are gone as soon as the step has its result
+    # The cells are gone as soon as the step has its result.
+    with one_thread(), joining(), suppress(StoreError, FileNotFoundError):
         _HELPERS[recipe.kind](recipe, folder)
 
 
