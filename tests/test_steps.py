@@ -321,6 +321,13 @@ def test_adam_and_bf16_train(tmp_path: Path) -> None:
     assert (plain.path / "metrics.jsonl").read_bytes() != (low.path / "metrics.jsonl").read_bytes()
 
 
+def test_a_curve_can_be_trained_by_adam(store: Store, tmp_path: Path) -> None:
+    (tmp_path / A.run).symlink_to(store.root / A.run)
+    adam = CURVE.model_copy(update={"optimizer": OptimizerSpec(name="adam", lr=0.01)})
+    (run,) = finish(Store(tmp_path), adam)
+    assert run.result("curve")["diverged"] is False
+
+
 def test_without_validation_images_there_is_no_validation(tmp_path: Path) -> None:
     data = DATA.model_copy(update={"n_validation": 0})
     (run,) = finish(Store(tmp_path), training(model=SMALL, data=data, epochs=1))

@@ -49,6 +49,10 @@ class OptimizerSpec(Frozen):
     momentum: float = 0.9
     weight_decay: float = 5e-4
 
+    def settings(self) -> dict[str, Any]:
+        """Learning rate, momentum and weight decay; Adam has no momentum setting."""
+        return {**self.model_dump(exclude={"name"}), **({"momentum": 0.0} if self.name == "adam" else {})}
+
 
 class Seeds(Frozen):
     """What each random stream of a training starts from; the subset's seed stands with the data."""

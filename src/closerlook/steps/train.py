@@ -1,7 +1,5 @@
 """Step `train`: a network from its initial weights, or from a fork of another run."""
 
-from typing import Any
-
 from closerlook import files
 from closerlook.batches import autocast_dtype
 from closerlook.runs.recipe import TrainRecipe
@@ -16,9 +14,6 @@ def run(recipe: TrainRecipe, folder: RunFolder) -> None:
     """Train; the folder holds metrics, checkpoints and the outcome. A diverged run is a result."""
     seeds = recipe.seeds
     model = network(recipe.model, recipe.data, seeds.init)
-    settings: dict[str, Any] = recipe.optimizer.model_dump(exclude={"name"})
-    if recipe.optimizer.name == "adam":
-        settings["momentum"] = 0.0
     start = None if recipe.start is None else checkpoint(folder, recipe.start, "fork")
     validation = fixed_batches(parts(recipe.data).validation, 500) if recipe.data.n_validation else None
     result = train(
@@ -35,6 +30,6 @@ def run(recipe: TrainRecipe, folder: RunFolder) -> None:
         out=folder.path,
         autocast=autocast_dtype(recipe.precision),
         memory_format=MEMORY_FORMATS[recipe.memory_format],
-        **settings,
+        **recipe.optimizer.settings(),
     )
     files.write_json(folder.path / "results" / "outcome.json", {"diverged_at": result.diverged_at})
