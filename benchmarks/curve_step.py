@@ -1,16 +1,14 @@
-"""Price of a step of curve training over a plain step: CPU time and peak memory; write results/curve_step.json.
+"""Price of a step of curve training over a plain training step: CPU time, peak memory; write results/curve_step.json.
 
 Run it with ``python benchmarks/curve_step.py``. One thread, random images.
 
 *Time.* Every round gives each subject a turn of two steps and times the second, CPU time of the process, in an order
-that rotates; a ratio is to the plain step of the same round. All steps go through closerlook's own loop (seeds,
-learning rate, checks), except *bare*: the loop that a PyTorch user writes (torch.optim.SGD, channels_last, gradients
-set to None).
+that rotates; a ratio is to the plain step of the same round. All steps go through closerlook's own loop (seeds, rates,
+checks), except *bare*: the loop that a PyTorch user writes (torch.optim.SGD, channels_last, gradients set to None).
 
-*Memory.* Every subject in a fresh process that takes four steps; the peak of the resident memory during the last two.
-The ends of curves are read from files. In units of D floats (one vector of weights) over the plain step; a curve of K
-points should need 2K - 3 of them: K points, K - 2 momenta, w(t) and one gradient, against weights, momentum and
-gradient.
+*Memory.* Every subject in a fresh process that takes four steps; the peak of resident memory during the last two. The
+ends of curves are read from files. In units of D floats (one vector of weights) over the plain step; a curve of K
+points should need 2K - 3 of them: K points, K - 2 momenta, w(t) and one gradient, against weights, momentum, gradient.
 """
 
 import argparse
@@ -45,7 +43,7 @@ from closerlook.weights import WeightSpace
 
 OUT = Path(__file__).with_name("results") / "curve_step.json"
 TARGET_RATIO, TARGET_SHARE = 1.05, 0.03
-RATES = {"lr": 1e-3, "momentum": 0.9}
+RATES: Mapping[str, Any] = {"lr": 1e-3, "momentum": 0.9}
 DECAY = 5e-4
 CURVES: Mapping[str, tuple[Any, int]] = {
     "polychain, 3 points": ("polychain", 1), "bezier, 3 points": ("bezier", 1),
