@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import closerlook as cl
 from closerlook.batches import Feed, Output, classification
 from closerlook.data import TensorBatches
 from closerlook.errors import LoaderError
@@ -69,6 +70,34 @@ def test_a_backward_pass_of_views_matters_only_where_it_is_needed() -> None:
     assert fitting_layout(model, digit_batches(), feed()) == torch.channels_last
     # The gradient that comes from pooling follows the maps' own layout.
     assert fitting_layout(model, digit_batches(), feed(), gradients=True) == torch.contiguous_format
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("memory_format", FORMATS[:2])
+def test_images_that_lie_channels_last_decide_nothing(memory_format: torch.memory_format, channels: int) -> None:
+    """A convolution follows its input as well: our own loaders hand out channels_last."""
+    images = torch.randn(24, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    loader, seen = TensorBatches(images, torch.arange(24) % 10, 8), list[bool]()
+    assert next(iter(loader))[0].is_contiguous(memory_format=torch.channels_last)
+
+    def network(flatten: Callable[[Tensor], Tensor]) -> nn.Module:
+        class Flat(nn.Module):
+            def forward(self, maps: Tensor) -> Tensor:
+                seen.append(maps.is_contiguous(memory_format=memory_format))
+                return flatten(maps)
+
+        return nn.Sequential(nn.Conv2d(channels, 4, 3), Flat(), nn.Linear(144, 10))
+
+    model = network(lambda maps: maps.flatten(1))
+    curve = cl.connect(model, *(copy.deepcopy(model) for _ in range(2)), loader, epochs=1, memory_format=memory_format)
+    cl.train(model, loader, lr=0.1, epochs=1, memory_format=memory_format)
+    cl.profile(model, curve, loader, points=2, memory_format=memory_format)
+    assert len(seen) > 9
+    assert all(seen)
+    viewing = network(lambda maps: maps.view(len(maps), -1))
+    assert fitting_layout(viewing, loader, feed(), memory_format, gradients=True) == torch.contiguous_format
+    for part in (cl.train(viewing, loader, lr=0.1, epochs=1), cl.profile(viewing, curve, loader, points=2)):
+        assert part.to_dict()
 
 
 def test_three_dimensional_convolutions_are_tried_in_their_own_format() -> None:

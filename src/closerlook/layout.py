@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -49,6 +50,11 @@ def fitting_layout(
     return torch.contiguous_format
 
 
+def in_layout(feed: Feed, memory_format: torch.memory_format) -> Feed:
+    """The feed for a network whose weights are in a memory format: convolutions follow their input's as well."""
+    return replace(feed, contiguous=memory_format == torch.contiguous_format)
+
+
 def lay_out(model: nn.Module, memory_format: torch.memory_format) -> None:
     """Put a model's weights of 4 and 5 axes into a memory format, for good.
 
@@ -71,7 +77,7 @@ def _failure(
         model.train(gradients)
         trained = [value for value in model.parameters() if value.requires_grad]
         try:
-            loss = feed(model, batch).loss.mean()
+            loss = in_layout(feed, memory_format)(model, batch).loss.mean()
             if gradients and trained:
                 torch.autograd.grad(loss, trained, allow_unused=True)
         except RuntimeError as error:

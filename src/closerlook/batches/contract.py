@@ -88,11 +88,15 @@ def inputs_and_targets(batch: Any) -> tuple[Any, Tensor]:
 
 @dataclass(frozen=True)
 class Feed:
-    """How batches reach a model: its device, its autocast type, its batch function."""
+    """How batches reach a model: its device, its batch function, its autocast type, its layout.
+
+    Images that lie channels_last would make a network compute so; `contiguous` copies them into the other layout.
+    """
 
     device: torch.device
     batch_fn: BatchFn = classification
     autocast: torch.dtype | None = None
+    contiguous: bool = False
 
     def __call__(self, model: nn.Module, batch: Any) -> Output:
         """Output of one batch; autocast is entered afresh, so no stale low-precision weights are reused.
@@ -106,7 +110,7 @@ class Feed:
         precision = torch.autocast(
             self.device.type, self.autocast, enabled=self.autocast is not None, cache_enabled=False
         )
-        batch = to_device(batch, self.device)
+        batch = to_device(batch, self.device, self.contiguous)
         with precision:
             output = self.batch_fn(model, batch)
         _check(output, lengths(batch))

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor on `device`; containers keep their type."""
+def to_device(batch: Any, device: torch.device, contiguous: bool = False) -> Any:
+    """The batch with every tensor on `device`, containers of the same types; 4 and 5 axes contiguous where asked."""
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=device.type != "cpu")
+        moved = batch.to(device, non_blocking=device.type != "cpu")
+        # A clone in any case: of one channel, both layouts count as contiguous, and convolutions look at the strides.
+        return moved.clone(memory_format=torch.contiguous_format) if contiguous and moved.ndim in (4, 5) else moved
     if isinstance(batch, Mapping):
-        return {name: to_device(value, device) for name, value in batch.items()}
+        return {name: to_device(value, device, contiguous) for name, value in batch.items()}
     if isinstance(batch, tuple | list):
-        items = [to_device(value, device) for value in batch]
+        items = [to_device(value, device, contiguous) for value in batch]
         return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
     return batch
 

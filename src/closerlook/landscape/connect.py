@@ -15,7 +15,7 @@ from closerlook.durations import Duration
 from closerlook.errors import UsageError
 from closerlook.evaluation import other_buffers
 from closerlook.landscape.subspace import Kind, Subspace, combine, line
-from closerlook.layout import fitting_layout
+from closerlook.layout import fitting_layout, in_layout
 from closerlook.schedules import LinearDecay, Schedule
 from closerlook.training.flat import CHUNK, FlatOptimizer
 from closerlook.training.loop import Observer, descend
@@ -102,7 +102,7 @@ def connect(
         own = [end is not source for end, source in zip(ends, (a, b), strict=True)]
         encoded = [views.encode(end.vector) for end in ends]
         ends = [replace(e, vector=v) if made else e for e, v, made in zip(ends, encoded, own, strict=True)]
-        task = CurveTask(model.train(), feed, views, kind, encoded, bends, weight_decay)
+        task = CurveTask(model.train(), in_layout(feed, layout), views, kind, encoded, bends, weight_decay)
         task.optimizer = FlatOptimizer(make, task.bends, task.gradient, CHUNK if is_elementwise(optimizer) else None)
         tick = session.run(task, observers)
         last = session.snapshots.get(tick.step) or task.snapshot()

@@ -24,7 +24,7 @@ from closerlook.evaluation import (
 )
 from closerlook.landscape.cells import Arrays
 from closerlook.landscape.subspace import Subspace, combine
-from closerlook.layout import fitting_layout
+from closerlook.layout import fitting_layout, in_layout
 from closerlook.views import FlatViews, borrowed, load_buffers
 from closerlook.weights import Point, WeightSpace
 
@@ -193,6 +193,7 @@ def reading(
         check_statistics(model, (subspace.points[0], subspace.points[-1]), batch_stats)
     buffers = other_buffers(model, subspace.points, batch_stats)
     layout = fitting_layout(model, next(iter(splits.values())), feed, memory_format)
+    feed = in_layout(feed, layout)
     with borrowed(model, space, memory_format=layout) as views:
         model.eval()
         probed = splits if stats_loader is None else {**splits, "stats_loader": stats_loader}

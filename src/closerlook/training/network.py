@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from closerlook.batches import BatchFn, Feed, Loader, feed_for
 from closerlook.durations import Duration
 from closerlook.evaluation import modes_kept, read
-from closerlook.layout import fitting_layout, lay_out
+from closerlook.layout import fitting_layout, in_layout, lay_out
 from closerlook.schedules import Constant, Schedule
 from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
 from closerlook.training.flat import FlatOptimizer
@@ -113,7 +113,7 @@ def train(
     session = Session(loader, plan, _path(out), _path(start))
     own, feed = feed_for(copy.deepcopy(model), batch_fn, device, autocast)
     layout = session.layout(lambda: fitting_layout(own, loader, feed, memory_format, gradients=True))
-    task = NetworkTask(own, feed, make, is_elementwise(optimizer), validation, layout)
+    task = NetworkTask(own, in_layout(feed, layout), make, is_elementwise(optimizer), validation, layout)
     tick = session.run(task, observers)
     return TrainResult(
         task.space.point(task.snapshot()),
