@@ -1,6 +1,6 @@
 """Chance levels against pairings at random, permutation tests that hold their level, intervals that cover."""
 
-from math import sqrt
+from math import pi, sqrt
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from closerlook.similarity import (
     pwcca,
     svcca,
 )
-from closerlook.similarity.chance import random_block, random_correlations, top_edge
+from closerlook.similarity.chance import nuclear_norm, random_block, random_correlations, top_edge
 
 
 def gaussian(n: int, width: int, seed: int) -> Tensor:
@@ -74,6 +74,15 @@ def test_chance_levels_in_closed_form() -> None:
     assert cka(moments).chance == 0.0
     assert cca(moments, summary="r2").null.error == 0.0
     assert "exact" in cca(moments, summary="r2").null.how
+
+
+def test_the_level_of_a_nuclear_norm_knows_no_first_side() -> None:
+    long, short = torch.full((40,), 1 / 40).double(), torch.tensor([0.7, 0.2, 0.1]).double()
+    both = [nuclear_norm(*sides, 200, 0) for sides in ((long, short), (short, long))]
+    assert both[0].value == both[1].value
+    # Of one direction each it is |rho| of two random directions of n - 1, whose mean is about sqrt(2 / (pi (n - 1))).
+    one = torch.ones(1).double()
+    assert nuclear_norm(one, one, 200, 0).value == pytest.approx(sqrt(2 / (pi * 199)), abs=0.005)
 
 
 def test_a_chance_level_is_that_of_its_seed() -> None:

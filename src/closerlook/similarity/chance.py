@@ -64,6 +64,7 @@ def mean_correlation(r_x: int, r_y: int, n: int, seed: int, scale: float = 1.0, 
 
 def nuclear_norm(spectrum_x: Tensor, spectrum_y: Tensor, n: int, seed: int) -> Chance:
     """Chance level of the nuclear norm of a cross covariance whose own covariances have these spectra, trace 1."""
+    spectrum_x, spectrum_y = sorted((spectrum_x, spectrum_y), key=len, reverse=True)  # a draw costs r_x r_y^2
     count = draws_for(min(len(spectrum_x), len(spectrum_y)))
     return Chance(
         f"simulated from the spectra ({count} draws, seed {seed})",
