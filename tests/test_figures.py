@@ -114,6 +114,28 @@ def test_stacked_axes_label_the_epoch_once() -> None:
     assert bottom.xaxis.label.get_visible()
 
 
+def test_maps_side_by_side_have_one_bar_and_name_columns_once() -> None:
+    axes = figures.panels(2, columns=2)
+    for number, ax in enumerate(axes):
+        figures.heat_map(np.eye(8), "abcdefgh", "abcdefgh", ax=ax, bar=bool(number % 2))
+    assert len(axes[0].figure.axes) == 4 + 2
+    assert [ax.xaxis.label.get_visible() for ax in axes] == [False, False, True, True]
+    alone = figures.heat_map(np.eye(8), "abcdefgh", "abcdefgh")
+    sizes = {float(text.get_fontsize()) for text in axes[0].texts}
+    assert max(sizes) < min(float(text.get_fontsize()) for text in alone.texts)  # half the width is for each
+
+
+def test_profile_over_layers_is_held_against_bands_and_chance() -> None:
+    bands = {"two seeds": ([0.5, np.nan], [0.6, np.nan]), "pair": ([0.4, 0.2], [0.4, 0.2])}
+    ax = figures.layer_profile(["a", "b"], {"R": lines(2)}, chance={"R": [0.1, 0.1]}, references=bands)
+    legend = ax.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["two seeds", "pair", "R", "chance"]
+    two, pair = ax.collections
+    assert (two.get_hatch(), pair.get_hatch()) == (None, "////")
+    assert pair.get_linewidth()[0] > 0  # a band of one value is a line
+
+
 def test_matrix_leaves_diagonal_and_unknown_blank() -> None:
     ax = figures.matrix([[9, 1.25, np.nan], [1, 9, 2], [3, 4, 9]], ["a", "b", "c"])
     assert {text.get_text() for text in ax.texts} == {"1.25", "1.00", "2.00", "3.00", "4.00"}

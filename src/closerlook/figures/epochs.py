@@ -12,6 +12,7 @@ from closerlook.figures.style import (
     Seed,
     as_lines,
     font_size,
+    label_x,
     legend_above,
     look,
     panels,
@@ -136,12 +137,9 @@ def _spans_decades(values: np.ndarray) -> bool:
 
 
 def _over_epochs(ax: Axes, floors: Sequence[float]) -> Axes:
-    """Label the epochs, mark the floors, add the legend; only the lowest of stacked axes keeps its label."""
-    ax.set_xlabel("epoch")
+    """Label the epochs, mark the floors, add the legend."""
+    label_x(ax, "epoch")
     ax.locator_params(axis="x", integer=True)
-    place = ax.get_subplotspec()
-    if place is not None and len(ax.get_shared_x_axes().get_siblings(ax)) > 1:
-        ax.xaxis.label.set_visible(place.is_last_row())
     if len(floors):
         ax.vlines(floors, 0, 0.06, transform=ax.get_xaxis_transform(), color=INK, linewidth=1.6)
         for floor in floors:

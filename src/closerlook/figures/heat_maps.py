@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from closerlook.figures.style import FIELD, INK, WIDTH, font_size, panels, plain, width_of, wrapped
+from closerlook.figures.style import FIELD, INK, WIDTH, font_size, label_x, panels, plain, width_of, wrapped
 
 _DIVERGING = "PuOr"  # orange and purple stay apart for colour-blind readers; white is no difference
 _SMALLEST = 4.0  # points: smaller numbers are left out, the colours stay
@@ -24,6 +24,7 @@ def heat_map(
     row_label: str = "layer of A",
     column_label: str = "layer of B",
     difference: bool = False,
+    bar: bool = True,
 ) -> Axes:
     """Draw similarities of layers against layers, with the number in each cell that has room for it.
 
@@ -43,6 +44,8 @@ def heat_map(
         Whose layers these are.
     difference
         Whether 0 is the middle of the colours; otherwise they run from 0 to 1, the same in every figure.
+    bar
+        Whether a colour bar stands beside the map; a neighbour's serves both.
 
     Examples
     --------
@@ -54,9 +57,11 @@ def heat_map(
     mesh = ax.pcolormesh(np.ma.masked_invalid(shown), edgecolors="white", linewidth=0.5, **_scale(shown, difference))
     _write(ax, shown, np.asarray(mesh.norm(shown), dtype=float), difference)
     _name(ax, rows, columns)
-    ax.set(xlabel=plain(column_label), ylabel=plain(row_label))
+    label_x(ax, column_label)
+    ax.set_ylabel(plain(row_label))
     ax.set_title(wrapped(title, ax, 0.7), loc="left")
-    ax.figure.colorbar(mesh, ax=ax, shrink=0.8).set_label(plain(unit))
+    if bar:
+        ax.figure.colorbar(mesh, ax=ax, shrink=0.8).set_label(plain(unit))
     return ax
 
 

@@ -1,14 +1,20 @@
 """Similarity from layer to layer: one line per measure or arm, its interval, and its chance level."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from closerlook.figures.style import Seed, legend_above, look, panels, plain, seed_lines, wrapped
+from closerlook.figures.style import INK, Seed, label_x, legend_above, look, panels, plain, seed_lines, wrapped
 
 Band = tuple[ArrayLike, ArrayLike]
+_SHADES: tuple[dict[str, Any], ...] = (  # their edges show a band of one value
+    {"facecolor": "#d9d9d9", "edgecolor": "#8c8c8c"},
+    {"facecolor": "none", "edgecolor": "#8c8c8c", "hatch": "////", "linestyle": "--"},
+)
 
 
 def layer_profile(
@@ -19,6 +25,7 @@ def layer_profile(
     *,
     bands: Mapping[str, Band] | None = None,
     chance: Mapping[str, ArrayLike] | None = None,
+    references: Mapping[str, Band] | None = None,
 ) -> Axes:
     """Plot similarity against layer, from input to output.
 
@@ -36,6 +43,8 @@ def layer_profile(
         Per name the lower and upper ends of an interval, [l] each; drawn as bars.
     chance
         Per name the value that unrelated representations would have, [l]; drawn as thin dotted lines.
+    references
+        Per name the lowest and highest values, [l] each, of what the lines are to be held against; shaded behind them.
 
     Examples
     --------
@@ -45,14 +54,19 @@ def layer_profile(
     ax = ax or panels(height=3.6)[0]
     x = np.arange(len(layers))
     names = list(values_by_name_and_seed)
+    for shade, (name, (low, high)) in zip(cycle(_SHADES), (references or {}).items(), strict=False):
+        ends = (np.asarray(low, dtype=float), np.asarray(high, dtype=float))
+        ax.fill_between(x, *ends, label=plain(name), linewidth=1.2, **shade)
     for index, (name, by_seed) in enumerate(values_by_name_and_seed.items()):
         seed_lines(ax, x, list(by_seed.values()), look(index), name)
     for name, (low, high) in (bands or {}).items():
         ax.vlines(x + 0.08 * names.index(name), low, high, color=look(names.index(name)).color, linewidth=1.4)
     for name, level in (chance or {}).items():
         ax.plot(x, np.asarray(level, dtype=float), color=look(names.index(name)).color, linestyle=":", linewidth=1.0)
+    if chance:
+        ax.plot([], [], color=INK, linestyle=":", linewidth=1.0, label="chance")
     ax.set_xticks(x, [plain(layer) for layer in layers], rotation=90)
-    ax.set_xlabel("layer, from input to output")
+    label_x(ax, "layer, from input to output")
     ax.set_ylabel(wrapped(ylabel, ax, 0.65))
     legend_above(ax)
     return ax

@@ -59,7 +59,9 @@ def look(index: int) -> Look:
     return Look(_OKABE_ITO[index % len(_OKABE_ITO)], dash, _MARKERS[(index + turn) % len(_MARKERS)])
 
 
-def panels(rows: int = 1, height: float = 3.3, width: float = WIDTH, share_x: bool = True) -> list[Axes]:
+def panels(
+    rows: int = 1, height: float = 3.3, width: float = WIDTH, share_x: bool = True, columns: int = 1
+) -> list[Axes]:
     """Make the axes of one figure, one above the other, without touching pyplot's state.
 
     Parameters
@@ -70,11 +72,13 @@ def panels(rows: int = 1, height: float = 3.3, width: float = WIDTH, share_x: bo
         Size of one axes and of the figure, in inches.
     share_x
         Whether all axes show the same range of x.
+    columns
+        Number of axes side by side.
 
     Returns
     -------
     list of Axes
-        From top to bottom; ``axes[0].figure`` is the figure.
+        From top to bottom, each row from left to right; ``axes[0].figure`` is the figure.
 
     Examples
     --------
@@ -84,7 +88,7 @@ def panels(rows: int = 1, height: float = 3.3, width: float = WIDTH, share_x: bo
     """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height * rows), layout="constrained")
-        return list(figure.subplots(rows, 1, sharex=share_x, squeeze=False)[:, 0])
+        return list(figure.subplots(rows, columns, sharex=share_x, squeeze=False).flat)
 
 
 def plain(text: object) -> str:
@@ -109,8 +113,18 @@ def wrapped(text: object, ax: Axes, share: float = 1.0) -> str:
 
 
 def width_of(ax: Axes) -> float:
-    """Width in points of the figure that holds these axes."""
-    return 72 * float(ax.figure.bbox.width) / float(ax.figure.dpi)
+    """Width in points of the figure that holds these axes, or of their share where axes stand side by side."""
+    place = ax.get_subplotspec()
+    columns = 1 if place is None else place.get_gridspec().ncols
+    return 72 * float(ax.figure.bbox.width) / float(ax.figure.dpi) / columns
+
+
+def label_x(ax: Axes, text: str) -> None:
+    """Name the x axis; of stacked axes that share it only the lowest keeps its name."""
+    ax.set_xlabel(plain(text))
+    place = ax.get_subplotspec()
+    if place is not None and len(ax.get_shared_x_axes().get_siblings(ax)) > 1:
+        ax.xaxis.label.set_visible(place.is_last_row())
 
 
 def legend_above(ax: Axes) -> None:
