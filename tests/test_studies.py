@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 from closerlook.errors import StoreError, UsageError
 from closerlook.runs.identity import run_id
-from closerlook.runs.recipe import ConnectRecipe, PredictRecipe, Snapshot, TrainRecipe
+from closerlook.runs.recipe import CompareRecipe, ConnectRecipe, PredictRecipe, Snapshot, TrainRecipe
 from closerlook.runs.store import Store, only_one
 from closerlook.studies import STUDIES, Results
-from closerlook.studies.restarts import numbers
+from closerlook.studies.restarts import layer_tables, numbers, representations
+from closerlook.studies.restarts.compared import ACROSS, LATE, compared
 from closerlook.studies.run import StudyOutcome, conclude, price, run_study, study_folder
 
 
@@ -132,6 +134,35 @@ def test_a_branch_begins_at_its_trunks_rate(scale: str, late: int) -> None:
             assert branch.schedule.factor(branch.clock)(0) == before
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_floors_are_compared_by_layer_within_arms_and_between_seeds(scale: str) -> None:
+    plan = STUDIES["restarts"].plan(scale)
+    roles = {role: recipe for role, recipe in plan.roles.items() if isinstance(recipe, CompareRecipe)}
+    predicted = {role: recipe for role, recipe in plan.roles.items() if isinstance(recipe, PredictRecipe)}
+    early, late = (str(floor) for floor in plan.about["floors"][-2:])
+
+    def floor(arm: str, seed: int, epoch: str) -> Snapshot:
+        ref = predicted[f"{arm}/{seed}/predict"].points[epoch]
+        assert isinstance(ref, Snapshot)
+        return ref
+
+    wanted = {
+        f"{arm}/{seed}/layers": (floor(arm, seed, early), floor(arm, seed, late))
+        for arm in "RKS"
+        for seed in plan.seeds
+    }
+    for a, b in combinations(plan.seeds, 2):
+        wanted[f"I/{a}-{b}/layers"] = (floor("R", a, late), floor("R", b, late))
+        wanted[f"I/{a}-{b}/layers-across"] = (floor("R", a, early), floor("R", b, late))
+    checks = {role for role, recipe in roles.items() if recipe.conv == "spectral"}
+    assert {role: (recipe.a, recipe.b) for role, recipe in roles.items() if role not in checks} == wanted
+    assert len({recipe.measures for role, recipe in roles.items() if role not in checks}) == 1
+    assert {(recipe.split, recipe.insist) for recipe in roles.values()} == {("test", False)}
+    assert len(checks) == (3 * len(plan.seeds) if scale == "standard" else 0)
+    begun = {recipe.seeds.init for recipe in trainings(scale).values()}
+    assert not begun & {recipe.seed for recipe in roles.values()}  # untrained means other initial weights
+
+
 def test_verdict_seeds_are_not_tuning_seeds() -> None:
     for scale in SCALES[1:]:
         assert min(STUDIES["restarts"].plan(scale).seeds) >= 100
@@ -192,12 +223,80 @@ def test_the_table_is_what_the_stored_numbers_say(smoke: tuple[Path, StudyOutcom
     assert table["I", "0-1", "seed_barrier"] == pytest.approx(height("I/0-1/segment"), rel=1e-12)
 
 
+def similarities(x: np.ndarray, y: np.ndarray, k: int) -> dict[str, float]:
+    """Debiased CKA from Gram matrices (Song et al. 2012, equation 5), Procrustes and CCA from singular values."""
+    n = len(x)
+
+    def hsic(a: np.ndarray, b: np.ndarray) -> float:
+        k_a, k_b = (gram - np.diag(np.diag(gram)) for gram in (a @ a.T, b @ b.T))
+        ends = k_a.sum() * k_b.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (k_a.sum(0) @ k_b.sum(0))
+        return float(np.trace(k_a @ k_b) + ends)
+
+    x, y = (rows - rows.mean(0) for rows in (x, y))
+    bases = [np.linalg.svd(rows, full_matrices=False)[0][:, :k] for rows in (x, y)]
+    shared = np.linalg.svd(x.T @ y, compute_uv=False).sum()
+    return {
+        "cka": hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y)),
+        "procrustes": float(shared / np.linalg.norm(x) / np.linalg.norm(y)),
+        f"svcca:{k},r2": float(np.linalg.norm(bases[0].T @ bases[1]) ** 2 / k),
+    }
+
+
+def test_similarity_of_the_heads_is_that_of_the_stored_logits(smoke: tuple[Path, StudyOutcome]) -> None:
+    plan = STUDIES["restarts"].plan("smoke")
+    results = Results(plan, Store(smoke[0]))
+    found = compared(results, "layers")
+    assert found is not None
+    assert found.layers == ["relu8", "head.fc1"]
+
+    def logits(arm: str, seed: int, floor: int) -> np.ndarray:
+        held = numbers.logits(results, arm, seed)
+        assert held is not None
+        return held[str(floor)].double().numpy()[:100]  # the test images that smoke compares on
+
+    pairs = {(arm, seed): ((arm, seed, 3), (arm, seed, 7)) for arm in "RKS" for seed in plan.seeds}
+    for number, (a, b) in enumerate(combinations(plan.seeds, 2)):
+        pairs |= {(LATE, number): (("R", a, 7), ("R", b, 7)), (ACROSS, number): (("R", a, 3), ("R", b, 7))}
+    for (name, number), (a, b) in pairs.items():
+        for measure, value in similarities(logits(*a), logits(*b), 3).items():
+            # Logits are stored in float32; principal directions turn by that over their gap.
+            assert found.same(name, measure)[number, -1] == pytest.approx(value, abs=1e-4)
+
+
+def test_tables_of_layers_hold_every_seed_and_the_contrast(smoke: tuple[Path, StudyOutcome]) -> None:
+    results = Results(STUDIES["restarts"].plan("smoke"), Store(smoke[0]))
+    found = compared(results, "layers")
+    assert found is not None
+    made = {table.id: table for table in layer_tables.tables(results)}
+    assert set(made) == {"layers-cca", "layers-cka", "layers-procrustes"}
+    table = made["layers-procrustes"]
+    row = dict(zip(table.columns, table.rows[-1], strict=True))
+    assert (row["layer"], row["units"], row["directions"]) == ("head.fc1", 10, "10")
+    assert row["R"] == pytest.approx(found.same("R", "procrustes")[:, -1], abs=6e-4)
+    raised = [(found.same(arm, "procrustes") - found.same(arm, "procrustes", "chance"))[:, -1]
+              / (1 - found.same(arm, "procrustes", "chance")[:, -1]) for arm in "RK"]  # fmt: skip
+    assert row["R \N{MINUS SIGN} K, above chance"] == pytest.approx(raised[0] - raised[1], abs=6e-4)
+    assert "n = 100 test images" in table.caption
+    assert "maps averaged over space" in table.caption
+
+
+def test_one_seed_has_no_two_seeds(smoke: tuple[Path, StudyOutcome]) -> None:
+    results = Results(STUDIES["restarts"].plan("smoke", seeds=(0,)), Store(smoke[0]))
+    drawn = {figure.id: figure.svg for figure in representations.drawings(results)}
+    assert "two seeds (one seed only)" in drawn["layers-cka"]
+    assert "two seeds" not in drawn["layers-profile"]
+    assert all(row[6:8] == (None, None) for table in layer_tables.tables(results) for row in table.rows)
+
+
 def test_the_report_holds_verdict_and_every_figure(smoke: tuple[Path, StudyOutcome]) -> None:
     _, outcome = smoke
     page = outcome.report.read_text()
     assert outcome.verdict.words in page.replace("&#39;", "'").replace("&#34;", '"')
     names = {path.stem for path in (outcome.folder / "figures").glob("*.svg")}
-    assert names == {"training", "arms", "path-3-7", "matrix", "plane-0", "norms", "gains"}
+    assert names == {
+        "training", "arms", "path-3-7", "matrix", "plane-0", "norms", "gains",
+        "layers-profile", "layers-cca", "layers-cka", "layers-procrustes",
+    }  # fmt: skip
     assert "recomputed" in page
 
 
@@ -217,7 +316,8 @@ def test_a_diverged_arm_is_a_result(smoke: tuple[Path, StudyOutcome], tmp_path: 
     shutil.copytree(smoke[0], root)
     plan = STUDIES["restarts"].plan("smoke")
     runs = json.loads((smoke[1].folder / "plan.json").read_text())["runs"]
-    for role in ("K/0/segment/3-7", "K/0/predict"):
+    gone = ("K/0/segment/3-7", "K/0/predict", "K/0/layers", "S/0/layers", "S/1/layers", "S/2/layers")
+    for role in gone:
         folder = root / runs[role] / "results"
         shutil.rmtree(folder)
         folder.mkdir()
@@ -229,6 +329,11 @@ def test_a_diverged_arm_is_a_result(smoke: tuple[Path, StudyOutcome], tmp_path: 
     outcome = conclude(plan, root)
     answers = {part.part.name: part.effect.answer for part in outcome.verdict.parts}
     assert answers["E1"] == "open"
+    page, map_ = outcome.report.read_text(), (outcome.folder / "figures" / "layers-cka.svg").read_text()
+    assert "Missing, for a run that diverged: K, seed 0; S, seed 0; S, seed 1; S, seed 2." in page
+    assert "K (2 of 3)" in map_
+    rows = next(table.rows for table in layer_tables.tables(Results(plan, Store(root))) if table.id == "layers-cka")
+    assert all(row[4][0] is None and None not in row[3] and row[5] == (None,) * 3 for row in rows)
 
 
 def test_a_second_command_on_the_same_study_is_refused(tmp_path: Path) -> None:

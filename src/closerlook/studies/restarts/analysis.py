@@ -9,7 +9,7 @@ import numpy as np
 from closerlook import evidence
 from closerlook.report import Table
 from closerlook.studies.plan import Results
-from closerlook.studies.restarts import numbers
+from closerlook.studies.restarts import layer_tables, numbers
 from closerlook.studies.restarts.numbers import ARMS
 
 QUESTION = (
@@ -45,7 +45,7 @@ def table_csv(results: Results) -> str:
 def tables(results: Results) -> tuple[Table, ...]:
     """Every table of the report."""
     makers = (_accuracies, _barriers, _agreements, _confounds, _divergences)
-    return tuple(make(results) for make in makers)
+    return (*(make(results) for make in makers), *layer_tables.tables(results))
 
 
 def _accuracies(results: Results) -> Table:

@@ -10,7 +10,7 @@ from closerlook import figures
 from closerlook.landscape import Surface
 from closerlook.report import Figure
 from closerlook.studies.plan import Results
-from closerlook.studies.restarts import numbers
+from closerlook.studies.restarts import numbers, representations
 from closerlook.studies.restarts.numbers import ARMS
 
 STATISTICS = "batch-norm statistics recomputed at every point on training images that carry no loss here"
@@ -19,7 +19,7 @@ STATISTICS = "batch-norm statistics recomputed at every point on training images
 def drawings(results: Results) -> tuple[Figure, ...]:
     """Every figure whose numbers exist, in the order of the report."""
     makers: tuple[Callable[[Results], Iterator[Figure]], ...] = (
-        _training, _arms, _paths, _matrix, _planes, _norms, _gains,
+        _training, _arms, _paths, _matrix, _planes, _norms, _gains, representations.drawings,
     )  # fmt: skip
     return tuple(figure for make in makers for figure in make(results))
 

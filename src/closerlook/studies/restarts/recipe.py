@@ -24,6 +24,7 @@ from closerlook.runs.recipe import (
 )
 from closerlook.schedules import Constant, Cosine, Held, LinearDecay, Restarts, Schedule, StepDecay
 from closerlook.studies.plan import Scale, StudyPlan
+from closerlook.studies.restarts import comparisons
 from closerlook.studies.restarts.settings import SCALES, Settings
 
 Roles = dict[str, Recipe]
@@ -70,7 +71,8 @@ class Arms:
     def roles(self) -> Roles:
         """Every recipe of this seed by role."""
         trained = {f"{arm}/{self.seed}/{name}": recipe for (arm, name), recipe in self.trunks.items()}
-        return {**trained, **self._segments(), **self._curves(), **self._predictions(), **self._plane()}
+        layers = comparisons.within(self.settings, self.seed, self.floors)
+        return {**trained, **self._segments(), **self._curves(), **self._predictions(), **layers, **self._plane()}
 
     def _trunks(self) -> dict[tuple[str, str], TrainRecipe]:
         s = self.settings
@@ -200,7 +202,7 @@ class Arms:
 
 
 def between_seeds(arms: list[Arms]) -> Roles:
-    """Segments between the last floors of every two seeds, and the matrix over floors and seeds.
+    """Segments and similarity between the floors of every two seeds, and the matrix of barriers over all of them.
 
     Losses are read on the first seed's images of each pair: a barrier between seeds is one number.
     """
@@ -210,6 +212,7 @@ def between_seeds(arms: list[Arms]) -> Roles:
     for a, b in combinations(arms, 2):
         ends = (a.floors["R", late], b.floors["R", late])
         roles[f"I/{a.seed}-{b.seed}/segment"] = a.profile(*ends, t=s.t_segment, splits=("train",))
+        roles |= comparisons.between(a.settings, (a.seed, a.floors), (b.seed, b.floors))
     if len(arms) > 1:
         points: dict[str, PointRef] = {
             f"{floor} seed {own.seed}": own.floors["R", floor] for own in arms for floor in s.floors[-2:]
@@ -245,9 +248,18 @@ def _rows(s: Settings) -> tuple[tuple[str, str, str], ...]:
         ),
         ("S", f"LR x {s.drop} at {', '.join(map(str, s.drops))}; branches cooled for {s.cool} epochs", by_design),
         ("curves", f"one bend, {s.curve_epochs} epochs, largest LR {s.curve.lr}", "fixed; they decide nothing"),
+        (
+            "similarity",
+            f"{' and '.join(s.layers)} on {_tested(s)}; CCA along {s.directions} directions",
+            "fixed; it decides nothing",
+        ),
     )
 
 
 def _cycle(s: Settings) -> str:
     rest = f", {s.rest} epoch longer each" if s.rest else ""
     return f"{s.cycle} epochs x {s.mult}^i{rest}{', set once per epoch,' if s.per_epoch else ''}"
+
+
+def _tested(s: Settings) -> str:
+    return f"the first {s.data.n_test} test images" if s.data.n_test else "all test images"

@@ -15,7 +15,8 @@ class Settings(Frozen):
     `cycle` x `mult`^i are the lengths of the cycles in epochs, after each of which R stays at its final learning rate
     for `rest` epochs; R's rate is set at every step, or only at each epoch's begin when `per_epoch`. `cool` epochs
     bring a branch of the cooled trunk or of step decay to the final rate; `final` is that rate over the largest one.
-    R and S go on for `tail` epochs after the last floor: shown, never compared.
+    R and S go on for `tail` epochs after the last floor: shown, never compared. Representations are compared at
+    `layers`, along `directions` of each, with maps averaged over space; `spectral`: within an arm per frequency too.
     """
 
     data: DataSpec
@@ -46,6 +47,9 @@ class Settings(Frozen):
     grid: tuple[int, int]
     forks: Literal["first", "all"]
     planes: Literal["first", "all"] = "first"
+    layers: tuple[str, ...] = ("*relu*", "head.fc1")
+    directions: int = 7
+    spectral: bool = False
     cosine: bool = False
     seeds: tuple[int, ...]
     rule: str
@@ -78,7 +82,7 @@ _SMOKE = Settings(
     optimizer=OptimizerSpec(lr=0.2, weight_decay=1e-3),
     batch_size=50, cycle=1, cycles=3, cool=1, drops=("2ep", "5ep"), curve_epochs=1,
     curve=OptimizerSpec(lr=0.05, weight_decay=1e-3), t_segment=5, t_curve=5, t_matrix=3, grid=(5, 5),
-    forks="first", seeds=(0, 1, 2), rule="restarts-small",
+    layers=("*relu8", "head.fc1"), directions=3, forks="first", seeds=(0, 1, 2), rule="restarts-small",
     chosen="tiny, to exercise every step; its numbers mean nothing",
 )  # fmt: skip
 
@@ -101,6 +105,7 @@ _STANDARD = _SMALL.model_copy(update={
         seed=0,
     ),
     "t_segment": 25, "t_curve": 25, "t_matrix": 13, "grid": (21, 21), "forks": "all", "cosine": True,
+    "spectral": True,
     "curve_epochs": 10, "seeds": (100, 101, 102, 103, 104), "rule": "restarts",
     "chosen": "taken over from the small scale; not tuned for this size yet, so its verdicts are demonstrations",
 })  # fmt: skip
@@ -111,7 +116,7 @@ _PAPER = Settings(
     optimizer=OptimizerSpec(lr=0.05, weight_decay=5e-4),
     batch_size=100, augment=True, cycle=10, cycles=4, tail=50, cool=10, drops=("60ep", "150ep"),
     curve_epochs=100, curve=OptimizerSpec(lr=0.015, weight_decay=5e-4), t_segment=61, t_curve=61, t_matrix=25,
-    grid=(21, 21), forks="all", planes="all", cosine=True,
+    grid=(21, 21), layers=("*relu*", "head.fc3"), forks="all", planes="all", cosine=True,
     seeds=(100, 101, 102, 103, 104), rule="restarts",
     chosen="as in the paper (section 3), but validation is held out of the training images, not the test set",
 )  # fmt: skip
