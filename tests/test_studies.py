@@ -283,7 +283,7 @@ def test_tables_of_layers_hold_every_seed_and_the_contrast(smoke: tuple[Path, St
 def test_one_seed_has_no_two_seeds(smoke: tuple[Path, StudyOutcome]) -> None:
     results = Results(STUDIES["restarts"].plan("smoke", seeds=(0,)), Store(smoke[0]))
     drawn = {figure.id: figure.svg for figure in representations.drawings(results)}
-    assert "two seeds (one seed only)" in drawn["layers-cka"]
+    assert "two seeds (none)" in drawn["layers-cka"]
     assert "two seeds" not in drawn["layers-profile"]
     assert all(row[6:8] == (None, None) for table in layer_tables.tables(results) for row in table.rows)
 

@@ -86,5 +86,5 @@ def _counted(values: Array) -> str:
     """What is to be said where a map is not the mean over all seeds."""
     kept, asked = len(present(values)), len(values)
     if kept == asked:
-        return "" if asked else " (one seed only)"
+        return "" if asked else " (none)"
     return f" ({kept} of {asked})" if kept else " (missing)"
