@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from closerlook.errors import StoreError, UsageError
+from closerlook.launch import launch, pool
+from closerlook.report import Figure, Table
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import CompareRecipe, ConnectRecipe, PredictRecipe, Snapshot, TrainRecipe
 from closerlook.runs.store import Store, only_one
 from closerlook.studies import STUDIES, Results
 from closerlook.studies.restarts import layer_tables, numbers, representations
 from closerlook.studies.restarts.compared import ACROSS, LATE, compared
+from closerlook.studies.restarts.settings import SCALES as SETTINGS
 from closerlook.studies.run import StudyOutcome, conclude, price, run_study, study_folder
 
 
@@ -280,12 +283,38 @@ def test_tables_of_layers_hold_every_seed_and_the_contrast(smoke: tuple[Path, St
     assert "maps averaged over space" in table.caption
 
 
-def test_one_seed_has_no_two_seeds(smoke: tuple[Path, StudyOutcome]) -> None:
-    results = Results(STUDIES["restarts"].plan("smoke", seeds=(0,)), Store(smoke[0]))
-    drawn = {figure.id: figure.svg for figure in representations.drawings(results)}
-    assert "two seeds (none)" in drawn["layers-cka"]
-    assert "two seeds" not in drawn["layers-profile"]
-    assert all(row[6:8] == (None, None) for table in layer_tables.tables(results) for row in table.rows)
+@pytest.fixture(scope="module")
+def alone(smoke: tuple[Path, StudyOutcome]) -> tuple[Results, dict[str, Figure], dict[str, Table]]:
+    """One seed of smoke, compared per frequency too: results, figures and tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SETTINGS, "smoke", SETTINGS["smoke"].model_copy(update={"spectral": True}))
+        plan = STUDIES["restarts"].plan("smoke", seeds=(0,))
+    with pool(1) as executor:
+        launch(plan.recipes, Store(smoke[0]), executor, 1, lambda event: None)
+    results = Results(plan, Store(smoke[0]))
+    drawn = {figure.id: figure for figure in representations.drawings(results)}
+    return results, drawn, {table.id: table for table in layer_tables.tables(results)}
+
+
+def test_one_seed_has_no_two_seeds(alone: tuple[Results, dict[str, Figure], dict[str, Table]]) -> None:
+    _, drawn, tables = alone
+    assert "two seeds (none)" in drawn["layers-cka"].svg
+    assert "two seeds" not in drawn["layers-profile"].svg
+    assert all(row[6:8] == (None, None) for table in tables.values() for row in table.rows)
+
+
+def test_the_check_per_frequency_has_figures_and_a_table(
+    alone: tuple[Results, dict[str, Figure], dict[str, Table]],
+) -> None:
+    results, drawn, tables = alone
+    assert {"layers-spectral-profile", "layers-spectral-cca"} <= set(drawn)
+    assert "maps compared at each spatial frequency" in drawn["layers-spectral-cca"].caption
+    rows = tables["layers-spectral-cca"].rows
+    # 100 images are too few for up to 32 channels at a frequency; logits are maps of one place.
+    assert rows[0][3] == (None,)
+    found = compared(results, "layers-spectral")
+    assert found is not None
+    assert rows[1][3] == pytest.approx(found.same("R", "cca:r2")[:, 1], abs=6e-4)
 
 
 def test_the_report_holds_verdict_and_every_figure(smoke: tuple[Path, StudyOutcome]) -> None:

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from closerlook.figures.style import INK, Seed, label_x, legend_above, look, panels, plain, seed_lines, wrapped
 
 Band = tuple[ArrayLike, ArrayLike]
-_SHADES: tuple[dict[str, Any], ...] = (  # their edges show a band of one value
-    {"facecolor": "#d9d9d9", "edgecolor": "#8c8c8c"},
-    {"facecolor": "none", "edgecolor": "#8c8c8c", "hatch": "////", "linestyle": "--"},
+_GREY = "#8c8c8c"
+_SHADES: tuple[tuple[str, dict[str, Any]], ...] = (  # of the edges and of what is between
+    ("-", {"facecolor": "#d9d9d9", "edgecolor": _GREY}),
+    ("--", {"facecolor": "none", "edgecolor": _GREY, "hatch": "////"}),
 )
 
 
@@ -54,9 +55,11 @@ def layer_profile(
     ax = ax or panels(height=3.6)[0]
     x = np.arange(len(layers))
     names = list(values_by_name_and_seed)
-    for shade, (name, (low, high)) in zip(cycle(_SHADES), (references or {}).items(), strict=False):
-        ends = (np.asarray(low, dtype=float), np.asarray(high, dtype=float))
-        ax.fill_between(x, *ends, label=plain(name), linewidth=1.2, **shade)
+    for (dash, shade), (name, band) in zip(cycle(_SHADES), (references or {}).items(), strict=False):
+        ends = np.array(band, dtype=float)
+        ax.fill_between(x, *ends, linewidth=0, **shade)
+        ax.plot(x, ends.T, color=_GREY, linewidth=1.2, linestyle=dash)
+        ax.fill_between([], [], label=plain(name), linewidth=1.2, linestyle=dash, **shade)  # as the legend shows it
     for index, (name, by_seed) in enumerate(values_by_name_and_seed.items()):
         seed_lines(ax, x, list(by_seed.values()), look(index), name)
     for name, (low, high) in (bands or {}).items():
