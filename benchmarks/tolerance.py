@@ -60,7 +60,7 @@ def study(path: cl.Subspace, parts: data.Parts, tolerances: list[float], draws: 
     barrier = full.barrier("test")
     record: dict[str, Any] = {
         "full": {"barrier": barrier.value, "evaluations": full.evaluations, "cpu_s": round(cpu, 1),
-                 "population_interval": [barrier.low, barrier.high], "std_at_top": float(losses.std(1).max())},
+                 "population_interval": [barrier.low, barrier.high], "largest_std": float(losses.std(1).max())},
     }  # fmt: skip
     start = first_points(t, len(path.points))
     for tolerance in tolerances:

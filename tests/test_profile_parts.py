@@ -1,5 +1,6 @@
 """Profiles and surfaces with intervals, to a tolerance, from folders, by several processes, in other precisions."""
 
+import dataclasses
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,37 @@ def test_a_part_of_the_work_gives_the_barrier_to_the_tolerance(
     for own, expected in zip(part.ends, whole.ends, strict=True):
         assert own == pytest.approx(expected, abs=1e-6)
     assert cl.Profile.from_dict(part.to_dict()).barrier("test") == part.barrier("test")
+
+
+def test_an_end_without_usable_statistics_has_no_numbers_of_its_own(ends: tuple[cl.Point, cl.Point]) -> None:
+    fresh = cl.WeightSpace(small_net()).point(small_net(3))
+    broken = {name: value * torch.nan if "running" in name else value for name, value in fresh.buffers.items()}
+    flawed = cl.Point(fresh.vector, broken)
+    for settings in ({"points": 3}, {"tolerance": 0.5, "points": 9}):
+        found = read((ends[0], flawed), **settings)
+        assert found.ends[0]
+        assert found.ends[1] == {}
+
+
+def test_differences_after_a_part_are_about_all_images(ends: tuple[cl.Point, cl.Point], whole: cl.Profile) -> None:
+    part = read(ends, tolerance=0.02)
+    last = len(part.t) - 1
+    step, low, high = part.difference(0, last, "train")
+    expected = whole.metric("train", "loss")[-1] - whole.metric("train", "loss")[0]
+    assert low - 1e-5 <= expected <= high + 1e-5
+    n = int(part.images["train"].min())
+    again = dataclasses.replace(part, certificates={})  # as of the population: without what is left to read
+    width = again.difference(0, last, "train")[2] - step
+    assert high - step == pytest.approx(width * np.sqrt(1 - n / part.n["train"]), rel=1e-9)
+
+
+def test_a_certified_barrier_has_its_own_level(ends: tuple[cl.Point, cl.Point], whole: cl.Profile) -> None:
+    part = read(ends, tolerance=0.05, level=0.9)
+    assert part.barrier("test").level == 0.9
+    assert part.barrier("test", level=0.9) == part.barrier("test")
+    with pytest.raises(UsageError, match=r"certified at level 0\.9; read again with level=0\.99"):
+        part.barrier("test", level=0.99)
+    assert whole.barrier("test").level == 0.95
 
 
 def test_corners_of_a_chain_are_read(ends: tuple[cl.Point, cl.Point]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import closerlook as cl
 from closerlook.errors import MismatchError, UsageError
 from closerlook.landscape.nearest import nearest_on_bezier
+from closerlook.landscape.subspace import combine
 from conftest import small_net
 
 # A few float64 operations on numbers of size 1.
@@ -295,3 +296,18 @@ def test_coordinates_that_do_not_belong_to_the_subspace_are_refused() -> None:
     for shape in (flat, mixed):
         with pytest.raises(UsageError, match=f"a {shape.kind} has no length"):
             shape.length()
+
+
+@given(st.lists(st.floats(-2, 2), min_size=2, max_size=5), st.booleans(), st.integers(0, 99))
+def test_any_coefficients_combine_to_the_sum(weights: list[float], shares: bool, seed: int) -> None:
+    c = np.array(weights)
+    if shares:  # these are interpolated, others summed
+        c = np.abs(c) / np.abs(c).sum() if np.abs(c).sum() > 1e-3 else np.eye(len(c))[0]
+    if not c.any():
+        return
+    vectors = torch.randn(len(c), 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    out = torch.empty(7, dtype=torch.float64)
+    found = combine(c, list(vectors), out=out)
+    assert found is out
+    assert np.allclose(out.numpy(), c @ vectors.numpy(), rtol=0, atol=1e-13)
+    assert torch.equal(combine(c, list(vectors)), out)

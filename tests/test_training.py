@@ -90,6 +90,33 @@ def test_training_is_a_plain_loop_to_the_last_bit(kind: str, optimizer: str) -> 
     assert not same(state_of(model, result), model)
 
 
+class Branching(nn.Module):
+    """A network of which every batch reaches one of two heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(64, 10) for _ in range(2))
+        self.used: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        chosen = int(1000 * x.double().sum().abs()) % 2
+        self.used.append(chosen)
+        return self.heads[chosen](x.flatten(1))
+
+
+@pytest.mark.parametrize("optimizer", NAMED)
+def test_what_a_step_does_not_reach_stays_as_in_a_plain_loop(optimizer: str) -> None:
+    model = Branching()
+    settings, make = NAMED[optimizer]
+    result = cl.train(model, digits(), epochs=EPOCHS, seed=3, **settings)
+    assert same(state_of(model, result), plain(model, digits(), make, Constant(), seed=3))
+    heads = copy.deepcopy(model)
+    for x, _ in digits():
+        heads(x)
+    assert len(set(heads.used)) == 2
+
+
 def two_groups(parameters: Iterable[Tensor]) -> Optimizer:
     """Weights with decay, biases and norms without it and at a tenth of the rate."""
     values = list(parameters)

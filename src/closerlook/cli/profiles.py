@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from closerlook import figures
@@ -88,16 +87,20 @@ def own_ends(profile: Profile, metric: str) -> list[str]:
 def drawing(profiles: Mapping[str, Profile], metric: str) -> Axes:
     """Segment, curve or both, one panel per split; the first of the axes."""
     first = next(iter(profiles.values()))
-    t = np.unique(np.concatenate([found.t for found in profiles.values()]))
     axes = figures.panels(len(first.n))
     for ax, split in zip(axes, splits_of(first), strict=True):
-        lines: dict[str, dict[int | str, np.ndarray]] = {"segment": {}, "curve": {}}
-        lines |= {name: {0: np.interp(t, found.t, found.metric(split, metric))} for name, found in profiles.items()}
-        bands = [
-            tuple(np.interp(t, found.t, end) for end in found.interval(split, metric)) for found in profiles.values()
+        drawn = [
+            (found.t, line)
+            for found in profiles.values()
+            for line in (found.metric(split, metric), *found.interval(split, metric))
         ]
+        t, lines = figures.aligned(drawn)
+        values: dict[str, dict[int | str, Any]] = {
+            name: {0: line} for name, line in zip(profiles, lines[::3], strict=True)
+        }
+        bands = list(zip(lines[1::3], lines[2::3], strict=True))
         label = f"{split} {metric}" + (" (nats)" if metric == "loss" else "")
-        figures.path(t, lines["segment"], lines["curve"], ylabel=label, bands=bands, ax=ax)
+        figures.path(t, values.get("segment", {}), values.get("curve", {}), ylabel=label, bands=bands, ax=ax)
     return axes[0]
 
 

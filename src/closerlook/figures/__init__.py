@@ -6,12 +6,12 @@ from closerlook.figures.heat_maps import heat_map
 from closerlook.figures.layers import layer_profile
 from closerlook.figures.matrices import matrix
 from closerlook.figures.parts import forest
-from closerlook.figures.paths import path, segments
+from closerlook.figures.paths import aligned, path, segments
 from closerlook.figures.planes import surface
 from closerlook.figures.style import panels
 from closerlook.figures.svg import to_svg
 
 __all__ = [
-    "accuracy", "forest", "gains", "heat_map", "layer_profile", "learning_rate", "matrix", "norms", "panels", "path",
-    "segments", "surface", "to_svg",
+    "accuracy", "aligned", "forest", "gains", "heat_map", "layer_profile", "learning_rate", "matrix", "norms",
+    "panels", "path", "segments", "surface", "to_svg",
 ]  # fmt: skip

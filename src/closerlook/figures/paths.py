@@ -4,9 +4,22 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from closerlook.figures.style import Seed, legend_above, look, panels, seed_lines, wrapped
+
+
+def aligned(lines: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Lines with positions of their own at the positions of all of them, interpolated.
+
+    Examples
+    --------
+    >>> t, (one, other) = aligned([([0, 1], [0, 4]), ([0, 0.5, 1], [1, 2, 1])])
+    >>> t.tolist(), one.tolist(), other.tolist()
+    ([0.0, 0.5, 1.0], [0.0, 2.0, 4.0], [1.0, 2.0, 1.0])
+    """
+    t = np.unique(np.concatenate([np.empty(0), *(np.asarray(own, dtype=float) for own, _ in lines)]))
+    return t, [np.interp(t, np.asarray(own), np.asarray(values)) for own, values in lines]
 
 
 def path(

@@ -121,16 +121,6 @@ def _fingerprint(end: Point) -> str:
     return hashlib.sha256(end.vector.cpu().contiguous().view(torch.uint8).numpy()).hexdigest()[:16]
 
 
-def _mix(shares: Sequence[float], vectors: Sequence[Tensor], out: Tensor) -> None:
-    """Write ``sum_i c_i p_i`` for shares that sum to 1, skipping zeros; each further vector is one pass over memory."""
-    (total, mixed), *others = [(float(c), vector) for c, vector in zip(shares, vectors, strict=True) if c > 0]
-    if not others:
-        out.copy_(mixed)
-    for c, vector in others:
-        total += c
-        mixed = torch.lerp(mixed, vector, c / total, out=out)
-
-
 class CurveTask:
     """The bends of a curve through a borrowed model, as the session sees them; `ends` are in the buffer's order."""
 
@@ -159,7 +149,7 @@ class CurveTask:
         # The loop has seeded the global generator for this step, so a resumed run draws the same t.
         coefficients = self._rule.coefficients([torch.rand((), dtype=torch.float64).item()])[0]
         with torch.no_grad():
-            _mix(coefficients, self._vectors, out=self.views.buffer)
+            combine(coefficients, self._vectors, out=self.views.buffer)
             # The gradient begins with that of the penalty, and the backward pass adds to it.
             torch.mul(self.views.buffer, self.weight_decay, out=self.gradient)
         loss = descend(self.model, batch, self.feed)

@@ -1,10 +1,11 @@
 """Cells of a plane: mean metrics, each cell read once, on the same images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from closerlook.landscape.cells import Arrays, Cells
+from closerlook.landscape.metrics import largest_differences
 from closerlook.landscape.reader import Reader
 from closerlook.landscape.refine import Cell, coarse_first
 
@@ -35,7 +36,7 @@ class GridReader:
         first = next(iter(self.found.values()))
         return {split: int(first[f"{split}_n"]) for split in self.reader.splits}
 
-    def precision_errors(self, values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def precision_errors(self) -> dict[str, float]:
         """The largest difference from full precision at the lowest and the highest cell that were read."""
         if self.reader.feed.autocast is None:
             return {}
@@ -43,11 +44,8 @@ class GridReader:
         ordered = sorted(self.found, key=lambda cell: float(self.found[cell][loss]))
         chosen = [ordered[0], ordered[-1]]
         full = self._read(self.reader.in_full_precision(), "full-precision", chosen)
-        names = _means(full[0])
-        return {
-            name: max(abs(_means(arrays)[name] - values[name][cell]) for arrays, cell in zip(full, chosen, strict=True))
-            for name in names
-        }
+        low = [_means(self.found[cell]) for cell in chosen]
+        return largest_differences(low, [_means(arrays) for arrays in full])
 
     def _read(self, reader: Reader, kind: str, wanted: Sequence[Cell]) -> list[Arrays]:
         def cell(number: int) -> Arrays:

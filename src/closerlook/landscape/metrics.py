@@ -1,6 +1,6 @@
 """Examples' values by name (``"train_loss"``, ``"train_accuracy"``), their means, and the error beside an accuracy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,11 @@ def with_error(arrays: Mapping[str, np.ndarray], flip: bool = True) -> dict[str,
 def means(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Mean metrics of examples' values, with the error beside the accuracy."""
     return {name: float(array) for name, array in with_error({k: v.mean() for k, v in arrays.items()}).items()}
+
+
+def largest_differences(one: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The largest absolute difference of each metric over pairs of readings."""
+    return {name: max(abs(a[name] - b[name]) for a, b in zip(one, other, strict=True)) for name in one[0]}
 
 
 def covariance_of(matrix: np.ndarray) -> np.ndarray:

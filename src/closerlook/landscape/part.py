@@ -7,10 +7,10 @@ import numpy as np
 from closerlook.landscape.cells import Arrays, Cells
 from closerlook.landscape.certify import FIRST, Certificate, Race, Request, placed
 from closerlook.landscape.intervals import Array
-from closerlook.landscape.metrics import covariance_of, means
+from closerlook.landscape.metrics import covariance_of, largest_differences, means
 from closerlook.landscape.reader import Reader
 from closerlook.landscape.subset import Subset
-from closerlook.landscape.whole import IMAGES, Read
+from closerlook.landscape.whole import IMAGES, Read, images_in, own_ends
 
 _STRIDE = 4
 
@@ -110,22 +110,10 @@ def _gathered(part: Part, races: dict[str, Race], certificates: dict[str, Certif
             values[name], errors[name] = placed(held, known, race.total)
             common = int(images[split].min())
             covariance[name] = covariance_of(np.stack([row[:common] for row in held.values()]))
-    ends, differences = (_own_end(part, 0), _own_end(part, -1)), _precision_errors(part, races)
-    return Read(chosen, values, errors, covariance, n, images, ends, part.evaluations, certificates, differences)
-
-
-def _own_end(part: Part, end: int) -> dict[str, float]:
-    """An end with its own buffers on all images: the numbers that its owner knows."""
-    if not part.reader.subspace.points[end].buffers:
-        return {}
-
-    def read(_: int) -> Arrays:
-        part.reader.place_own(end)
-        return part.reader.values()
-
-    (own,) = part.cells.fill([f"end{end}"], read)
-    part.evaluations += sum(subset.total for subset in part.subsets.values())
-    return means(own)
+    own, differences = own_ends(part.reader, part.cells), _precision_errors(part, races)
+    evaluations = part.evaluations + images_in(part.reader, own)
+    ends = (means(own[0]), means(own[1]))
+    return Read(chosen, values, errors, covariance, n, images, ends, evaluations, certificates, differences)
 
 
 def _precision_errors(part: Part, races: dict[str, Race]) -> dict[str, float]:
@@ -138,8 +126,9 @@ def _precision_errors(part: Part, races: dict[str, Race]) -> dict[str, float]:
         count = min(FIRST, race.total)
         full = part.read(split, points, 0, count, part.reader.in_full_precision(), "full-precision-")
         part.evaluations += count * len(points)
-        for name in full[0]:
-            held = part.held(split, name)
-            differences = [arrays[name] - held[point][:count] for arrays, point in zip(full, points, strict=True)]
-            found[name] = max(abs(float(difference.mean())) for difference in differences)
+        held = {name: part.held(split, name) for name in full[0]}
+        low = [{name: float(values[point][:count].mean()) for name, values in held.items()} for point in points]
+        found |= largest_differences(
+            low, [{name: float(array.mean()) for name, array in each.items()} for each in full]
+        )
     return found

@@ -14,13 +14,12 @@ from torch import nn
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader
 from closerlook.errors import UsageError
-from closerlook.landscape.cells import Cells
 from closerlook.landscape.certify import Certificate
 from closerlook.landscape.heights import Barrier, Definition, highest, joint_interval
 from closerlook.landscape.intervals import critical
 from closerlook.landscape.metrics import HIGHER_IS_WORSE, with_error
 from closerlook.landscape.part import read_part
-from closerlook.landscape.reader import BatchStats, Reader, Splits, reading
+from closerlook.landscape.reader import BatchStats, Splits, reading
 from closerlook.landscape.subspace import Subspace
 from closerlook.landscape.whole import read_whole
 
@@ -112,13 +111,18 @@ class Profile:
     def difference(
         self, i: int, j: int, split: str = "train", metric: str = "loss", level: float = 0.95
     ) -> tuple[float, float, float]:
-        """The metric at point j less that at point i with its interval: estimate, low, high. Paired over images."""
+        """The metric at point j less that at point i with its interval: estimate, low, high. Paired over images.
+
+        Of a reading to a tolerance it is about the reading of all images, from those that every point was read on.
+        """
         name = f"{split}_{metric}"
         values, covariance = self.metric(split, metric), self._known(self.covariance, name)
         row = np.zeros((1, len(self.t)))
         row[0, i], row[0, j] = -1.0, 1.0
         n = int(self.images[split].min())
-        width = critical(covariance, row, level) * float(np.sqrt(max((row @ covariance @ row.T).item(), 0.0) / n))
+        left = 1 - n / self.n[split] if split in self.certificates else 1.0
+        spread = max((row @ covariance @ row.T).item(), 0.0)
+        width = critical(covariance, row, level) * float(np.sqrt(spread * left / n))
         step = float(values[j] - values[i]) if i != j else 0.0
         return step, step - width, step + width
 
@@ -127,7 +131,7 @@ class Profile:
         split: str = "train",
         metric: str = "loss",
         definition: Definition = "above_ends",
-        level: float = 0.95,
+        level: float | None = None,
     ) -> Barrier:
         """Height of the barrier with its interval; for accuracy the depth of the dip.
 
@@ -135,13 +139,14 @@ class Profile:
         (L(0) + L(1)) / 2 (Frankle et al. 2020, arXiv 1912.05671); ``above_line`` max of L(t) - (1 - t) L(0) -
         t L(1). Never below 0 for the first and the last, since the ends belong to the path.
 
-        The interval holds for all points at once: the highest point is not known beforehand. After a reading to a
-        tolerance only the certified barrier has one (the loss, above the ends).
+        The interval holds for all points at once, with probability `level` (default 0.95): the highest point is not
+        known beforehand. After a reading to a tolerance only the certified barrier has one (the loss, above the ends),
+        at the level of the reading.
 
         Raises
         ------
         UsageError
-            An unknown definition, or a profile that does not reach both ends.
+            An unknown definition, a profile that does not reach both ends, a level other than the certified one.
         """
         values, name = self.metric(split, metric), f"{split}_{metric}"
         sign = 1.0 if HIGHER_IS_WORSE[metric] else -1.0
@@ -151,10 +156,13 @@ class Profile:
             found = self.certificates[split]
             if metric != "loss" or definition != "above_ends":
                 return Barrier(value, float(self.t[top]), *about)
+            if level not in (None, found.level):
+                raise UsageError(f"this barrier was certified at level {found.level}; read again with level={level}")
             return Barrier(found.value, found.t, *about, found.low, found.high, found.level, "loader")
         if name not in self.covariance:
             return Barrier(value, float(self.t[top]), *about)
         covariance = self.covariance[name]
+        level = 0.95 if level is None else level
         low, high = joint_interval(sign * values, covariance, self.n[split], self.t, definition, level)
         return Barrier(value, float(self.t[top]), *about, float(low), float(high), level, "population")
 
@@ -257,7 +265,7 @@ def profile(
         model, curve, loaders, batch_stats=batch_stats, stats_loader=stats_loader, params=params,
         batch_fn=batch_fn, device=device, autocast=autocast, memory_format=memory_format,
     ) as reader:  # fmt: skip
-        cells = _cells(reader, coords, out, {"tolerance": tolerance, "level": level, "seed": seed})
+        cells = reader.cells(out, coords, tolerance=tolerance, level=level, seed=seed)
         if tolerance is None:
             read = read_whole(reader, cells, coefficients)
         else:
@@ -279,9 +287,3 @@ def _check_tolerance(tolerance: float | None, level: float, coords: np.ndarray) 
         raise UsageError(f"a tolerance is above 0 nats, not {tolerance}")
     if len(coords) < 3 or coords[0] != 0 or coords[-1] != 1 or np.any(np.diff(coords) <= 0):
         raise UsageError("a tolerance is about a barrier: give at least three points, ascending from t = 0 to t = 1")
-
-
-def _cells(reader: Reader, coords: np.ndarray, out: str | Path | None, settings: Mapping[str, Any]) -> Cells:
-    if out is None:
-        return Cells(None, {})
-    return Cells(Path(out), {**reader.fingerprint(coords), **settings})

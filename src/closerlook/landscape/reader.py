@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,7 +23,7 @@ from closerlook.evaluation import (
     settle_spectral_norms,
     statistics_flaw,
 )
-from closerlook.landscape.cells import Arrays
+from closerlook.landscape.cells import Arrays, Cells
 from closerlook.landscape.subspace import Subspace, combine
 from closerlook.layout import fitting_layout, in_layout
 from closerlook.views import FlatViews, borrowed, load_buffers
@@ -117,12 +118,16 @@ class Reader:
             **{name: str(value).removeprefix("torch.") for name, value in named.items()},
         }  # fmt: skip
 
-    def fingerprint(self, coords: np.ndarray) -> dict[str, Any]:
+    def cells(self, out: str | Path | None, coords: np.ndarray, **settings: Any) -> Cells:
+        """Cells in a folder, or in memory; a folder of another reading is refused."""
+        return Cells(None, {}) if out is None else Cells(Path(out), {**self._fingerprint(coords), **settings})
+
+    def _fingerprint(self, coords: np.ndarray) -> dict[str, Any]:
         """What makes a reading another one, in plain types: the points, where it reads, how, and on which images."""
         loaders = {**self.splits, **({"statistics": self.stats_loader} if self.stats_loader is not None else {})}
         return {
             **self.told, "kind": self.subspace.kind, "coordinates": _digest([coords]),
-            "points": [_digest([point.vector]) for point in self.subspace.points],
+            "points": [_digest([point.vector, *point.buffers.values()]) for point in self.subspace.points],
             "first batches": {name: _digest(tensors_in(_first(loader))) for name, loader in loaders.items()},
         }  # fmt: skip
 

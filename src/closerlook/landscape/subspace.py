@@ -163,14 +163,26 @@ class Subspace:
 
 
 def combine(coefficients: ArrayLike, vectors: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
-    """``sum_i c_i p_i``, skipping zeros, so that a control point comes out exactly as it is."""
+    """``sum_i c_i p_i``, skipping zeros, so that a control point comes out exactly as it is.
+
+    Shares that sum to 1 are interpolated one after the other: each further vector is one pass over memory.
+    """
     terms = [(float(c), v) for c, v in zip(np.asarray(coefficients), vectors, strict=True) if c != 0]
-    (first, vector), *rest = terms
-    total = torch.empty_like(vector) if out is None else out
-    torch.mul(vector, first, out=total)
+    (weight, mixed), *rest = terms
+    total = torch.empty_like(mixed) if out is None else out
+    if not rest or not _are_shares([c for c, _ in terms]):
+        torch.mul(mixed, weight, out=total)
+        for c, v in rest:
+            total.add_(v.to(total.device), alpha=c)
+        return total
     for c, v in rest:
-        total.add_(v.to(total.device), alpha=c)
+        weight += c
+        mixed = torch.lerp(mixed, v.to(total.device), c / weight, out=total)
     return total
+
+
+def _are_shares(coefficients: Sequence[float]) -> bool:
+    return min(coefficients) > 0 and abs(sum(coefficients) - 1) < 1e-12
 
 
 def line(a: Point | Tensor | nn.Module, b: Point | Tensor | nn.Module) -> Subspace:

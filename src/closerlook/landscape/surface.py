@@ -14,7 +14,6 @@ from torch import nn
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader
 from closerlook.errors import UsageError
-from closerlook.landscape.cells import Cells
 from closerlook.landscape.grid import GridReader
 from closerlook.landscape.metrics import with_error
 from closerlook.landscape.reader import BatchStats, Splits, reading
@@ -174,8 +173,7 @@ def surface(
         batch_fn=batch_fn, device=device, autocast=autocast, memory_format=memory_format,
     ) as reader:  # fmt: skip
         # The tolerance is not part of the cells' settings: a finer one goes on with the cells of a coarser one.
-        cells = Cells(None, {}) if out is None else Cells(Path(out), reader.fingerprint(coords))
-        readings = GridReader(reader, cells, coefficients)
+        readings = GridReader(reader, reader.cells(out, coords), coefficients)
         if tolerance is None:
             values, was_read = readings.all()
         else:
@@ -183,7 +181,7 @@ def surface(
         values = with_error(values)
         return Surface(
             x_axis, y_axis, values, marks, readings.n(), batch_stats, reader.told["dtype"], was_read, reader.told,
-            readings.precision_errors(values),
+            readings.precision_errors(),
         )  # fmt: skip
 
 

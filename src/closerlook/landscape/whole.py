@@ -1,6 +1,6 @@
 """A profile from every image at every point."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from closerlook.landscape.cells import Arrays, Cells
 from closerlook.landscape.certify import Certificate
 from closerlook.landscape.intervals import standard_error
-from closerlook.landscape.metrics import covariance_of, means
+from closerlook.landscape.metrics import covariance_of, largest_differences, means
 from closerlook.landscape.reader import Reader
 
 Means = Mapping[str, float]
@@ -38,24 +38,31 @@ def read_whole(reader: Reader, cells: Cells, coefficients: np.ndarray) -> Read:
         images = reader.place(coefficients[number])
         return {**reader.values(), IMAGES: np.array(images)}
 
-    def own(number: int) -> Arrays:
-        return reader.values() if reader.place_own(-number) else {}
-
     count = len(coefficients)
     found = cells.fill([f"point-{number:04d}" for number in range(count)], point)
-    ends = cells.fill(["end-0", "end-1"], own)
+    ends = own_ends(reader, cells)
     matrices = {name: np.stack([arrays[name] for arrays in found]) for name in found[0] if name != IMAGES}
     n = {split: matrices[f"{split}_loss"].shape[1] for split in reader.splits}
     values = {name: matrix.mean(1) for name, matrix in matrices.items()}
-    read = sum(len(arrays[f"{split}_loss"]) for arrays in (*found, *ends) if arrays for split in reader.splits)
     return Read(
         np.arange(count), values,
         {name: np.array([standard_error(row) for row in matrix]) for name, matrix in matrices.items()},
         {name: covariance_of(matrix) for name, matrix in matrices.items()},
         n, {split: np.full(count, total) for split, total in n.items()}, (means(ends[0]), means(ends[1])),
-        read + sum(int(arrays[IMAGES]) for arrays in found),
+        images_in(reader, (*found, *ends)),
         precision_errors=_precision(reader, cells, coefficients, values),
     )  # fmt: skip
+
+
+def own_ends(reader: Reader, cells: Cells) -> Sequence[Arrays]:
+    """Values of every split at both ends with their own buffers; nothing of an end that came without usable ones."""
+    return cells.fill(["end-0", "end-1"], lambda number: reader.values() if reader.place_own(-number) else {})
+
+
+def images_in(reader: Reader, read: Sequence[Arrays]) -> int:
+    """Forward passes of an image behind these values, those for statistics included."""
+    losses = sum(len(arrays[f"{split}_loss"]) for arrays in read if arrays for split in reader.splits)
+    return losses + sum(int(arrays.get(IMAGES, 0)) for arrays in read)
 
 
 def _precision(
@@ -73,7 +80,5 @@ def _precision(
         return full.values()
 
     found = cells.fill([f"full-precision-{number:04d}" for number in chosen], point)
-    return {
-        name: max(abs(float(arrays[name].mean() - values[name][at])) for arrays, at in zip(found, chosen, strict=True))
-        for name in values
-    }
+    low = [{name: float(array[at]) for name, array in values.items()} for at in chosen]
+    return largest_differences(low, [{name: float(arrays[name].mean()) for name in values} for arrays in found])

@@ -130,9 +130,7 @@ class RunFolder:
         """Write DONE with the checksums of the other files."""
         paths = [path for path in sorted(self.path.rglob("*")) if path.is_file() and not path.name.startswith(".")]
         kept = [path for path in paths if path.name not in VOLATILE]
-        files.write_json(
-            self.path / "DONE", {str(path.relative_to(self.path)): files.sha256(path) for path in kept}
-        )
+        files.write_json(self.path / "DONE", {str(path.relative_to(self.path)): files.sha256(path) for path in kept})
 
     def damage(self) -> list[str]:
         """What differs from the checksums in DONE: missing, changed or unreadable files."""

@@ -95,9 +95,7 @@ def read_barriers(recipe: BarriersRecipe, folder: RunFolder) -> None:
     find, settings = _reading(recipe, folder)
     loader = reading_batches(recipe)[recipe.splits[0]]
     points = {label: find.point(ref) for label, ref in recipe.points.items()}
-    found = barrier_matrix(
-        find.model, list(points.values()), loader, labels=list(points), points=recipe.t, **settings
-    )
+    found = barrier_matrix(find.model, list(points.values()), loader, labels=list(points), points=recipe.t, **settings)
     vectors = [point.vector.double() for point in points.values()]
     distances = [[float(torch.linalg.vector_norm(a - b)) for b in vectors] for a in vectors]
     files.write_json(folder.path / "results" / "barriers.json", {**found.to_dict(), "distances": distances})

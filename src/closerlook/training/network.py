@@ -20,7 +20,7 @@ from closerlook.schedules import Constant, Schedule
 from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
 from closerlook.training.flat import FlatOptimizer
 from closerlook.training.loop import Observer, descend, seekable
-from closerlook.training.optimizers import OptimizerFactory, is_elementwise, optimizer_factory
+from closerlook.training.optimizers import OptimizerFactory, optimizer_factory
 from closerlook.training.session import Plan, Session
 from closerlook.views import FlatViews
 from closerlook.weights import Point, WeightSpace
@@ -113,7 +113,8 @@ def train(
     session = Session(loader, plan, _path(out), _path(start))
     own, feed = feed_for(copy.deepcopy(model), batch_fn, device, autocast)
     layout = session.layout(lambda: fitting_layout(own, loader, feed, memory_format, gradients=True))
-    task = NetworkTask(own, in_layout(feed, layout), make, is_elementwise(optimizer), validation, layout)
+    # Adam counts the steps of every parameter: one that a step does not reach must not age with the others.
+    task = NetworkTask(own, in_layout(feed, layout), make, optimizer == "sgd", validation, layout)
     tick = session.run(task, observers)
     return TrainResult(
         task.space.point(task.snapshot()),
@@ -138,7 +139,7 @@ class NetworkTask:
         model: nn.Module,
         feed: Feed,
         make: OptimizerFactory,
-        elementwise: bool,
+        flat: bool,
         validation: Loader | None,
         memory_format: torch.memory_format,
     ) -> None:
@@ -148,7 +149,7 @@ class NetworkTask:
         trained = [value for value in model.parameters() if value.requires_grad]
         # One vector in place of many small tensors gives the same bits in fewer calls; it needs every
         # parameter to be trained, and an optimizer that treats every entry by itself.
-        if elementwise and len(trained) == len(self.space.names):
+        if flat and len(trained) == len(self.space.names):
             self.views = FlatViews(model, self.space, gradients=True, memory_format=memory_format)
             assert self.views.gradient is not None
             self.optimizer = FlatOptimizer(make, [self.views.buffer], self.views.gradient)

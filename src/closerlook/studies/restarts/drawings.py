@@ -79,16 +79,17 @@ def _paths(results: Results) -> Iterator[Figure]:
                  ("test", "accuracy", "test accuracy (%)", 100))  # fmt: skip
         axes = figures.panels(len(shown))
         for ax, (split, metric, label, unit) in zip(axes, shown, strict=True):
-            both, t = [], np.linspace(0, 1, 2)
-            for kind in ("segment", "along"):
-                found = {seed: numbers.profile_of(results, f"R/{seed}/{kind}/{a}-{b}") for seed in results.plan.seeds}
-                values = {seed: (p.t, unit * p.metric(split, metric)) for seed, p in found.items() if p is not None}
-                t = next((pair[0] for pair in values.values() if len(pair[0]) > len(t)), t)
-                both.append(values)
-            same: list[dict[int | str, np.ndarray]] = [
-                {seed: np.interp(t, own, value) for seed, (own, value) in values.items()} for values in both
-            ]
-            figures.path(t, same[0], same[1], label, ax=ax)
+            found = {
+                (kind, seed): numbers.profile_of(results, f"R/{seed}/{kind}/{a}-{b}")
+                for kind in ("segment", "along")
+                for seed in results.plan.seeds
+            }
+            there = {key: profile for key, profile in found.items() if profile is not None}
+            t, lines = figures.aligned([(p.t, unit * p.metric(split, metric)) for p in there.values()])
+            by_kind: dict[str, dict[int | str, np.ndarray]] = {"segment": {}, "along": {}}
+            for (kind, seed), line in zip(there, lines, strict=True):
+                by_kind[kind][seed] = line
+            figures.path(t, by_kind["segment"], by_kind["along"], label, ax=ax)
         yield Figure(
             f"path-{a}-{b}", f"Between the floors {a} and {b} of the restarted runs",
             "Along the straight segment and along the trained curve (one bend), every seed a thin line; "
