@@ -82,17 +82,17 @@ def _fill(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[n
     # An inset keeps the height of the field whatever its aspect.
     bar = ax.figure.colorbar(field, cax=ax.inset_axes((1.04, 0, 0.05, 1)))
     bar.set_ticks(_round_numbers(levels[0], levels[-1]))
-    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.yaxis.set_major_formatter("{x:.3g}")
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=font_size(ax))
     bar.set_label(plain(f"{metric}, log scale"), fontsize=font_size(ax))
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """At most eight tick positions: powers of ten, or 1, 2, 5 times them, or the two ends."""
+    """At most eight tick positions: powers of ten, 1, 2, 5 times them, finer numbers, or the two ends."""
     first, last = np.floor(np.log10(low)), np.ceil(np.log10(high))
     powers = 10.0 ** np.arange(first, last + 1, max(1, (last - first) // 6))
-    for steps in ((1.0,), (1.0, 2.0, 5.0)):
+    for steps in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)):
         ticks = np.outer(powers, steps).ravel()
         ticks = ticks[(ticks >= low) & (ticks <= high)]
         if len(ticks) >= 3:
