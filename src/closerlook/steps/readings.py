@@ -1,7 +1,6 @@
-"""Steps that read: `profile`, `surface`, `barriers`, `predict`. Judged numbers are read in fp32."""
+"""Steps that read: `profile`, `surface`, `barriers`, `predict`; in fp32 unless the recipe names another precision."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,19 +29,18 @@ from closerlook.steps.setting import (
 @step("profile")
 def read_profile(recipe: ProfileRecipe, folder: RunFolder) -> None:
     """Metrics along a segment or a trained curve."""
-    with _cells_of(folder, "profile") as unfinished:
-        if unfinished:
-            found, length = profile_in_cells(recipe, folder)
-            files.write_json(folder.path / "results" / "profile.json", {**found.to_dict(), "length": length})
+
+    def made() -> dict[str, Any]:
+        found, length = profile_in_cells(recipe, folder)
+        return {**found.to_dict(), "length": length}
+
+    _from_cells(folder, "profile", made)
 
 
 @step("surface")
 def read_surface(recipe: SurfaceRecipe, folder: RunFolder) -> None:
     """Metrics on a plane, with other points projected on it."""
-    with _cells_of(folder, "surface") as unfinished:
-        if unfinished:
-            found = surface_in_cells(recipe, folder)
-            files.write_json(folder.path / "results" / "surface.json", found.to_dict())
+    _from_cells(folder, "surface", lambda: surface_in_cells(recipe, folder).to_dict())
 
 
 @helper("profile")
@@ -78,14 +76,13 @@ def _reading(recipe: Reading, folder: RunFolder) -> tuple[Resolver, dict[str, An
     }  # fmt: skip
 
 
-@contextmanager
-def _cells_of(folder: RunFolder, name: str) -> Iterator[bool]:
-    """Whether the result is still to be made. Cells go once it is there: it holds all that they hold."""
+def _from_cells(folder: RunFolder, name: str, made: Callable[[], dict[str, Any]]) -> None:
+    """Write a result unless it is there. Its cells go afterwards: it holds all that they hold."""
+    path = folder.path / "results" / f"{name}.json"
     try:
-        files.read_json(folder.path / "results" / f"{name}.json")
-        yield False
+        files.read_json(path)
     except StoreError:
-        yield True
+        files.write_json(path, made())
     clear(folder.path / CELLS)
 
 
