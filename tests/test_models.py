@@ -46,6 +46,72 @@ def test_width_multiplies_channels_and_head() -> None:
     assert model.head.fc2.weight.shape == (1024, 1024)
 
 
+EVERYWHERE = {"head_norm": True}
+PLACES: dict[str, tuple[str, dict]] = {
+    "none": ("vgg11", {}),
+    "convolutions": ("vgg11_bn", {}),
+    "everywhere": ("vgg11_bn", EVERYWHERE),
+    "all but the first block": ("vgg11_bn", {**EVERYWHERE, "bare_blocks": 1}),
+    "head": ("vgg11", EVERYWHERE),
+}
+
+
+def placed(place: str, **options) -> VGG:
+    name, where = PLACES[place]
+    return build(name, **{"width": 1 / 8, "image_size": 16, "in_channels": 1, **where, **options})
+
+
+def test_batch_norm_stands_where_it_is_asked_for() -> None:
+    convolutions, head = [f"features.norm{number}" for number in range(1, 9)], ["head.norm1", "head.norm2"]
+    expected = {
+        "none": [], "convolutions": convolutions, "everywhere": convolutions + head,
+        "all but the first block": convolutions[1:] + head, "head": head,
+    }  # fmt: skip
+    for place, norms in expected.items():
+        assert [name for name, _ in placed(place).named_modules() if "norm" in name] == norms, place
+    two = [name for name, _ in vgg(16, width=1 / 8, batch_norm=True, bare_blocks=2).named_modules() if "norm" in name]
+    assert two == [f"features.norm{number}" for number in range(5, 14)]
+
+
+@pytest.mark.parametrize("init", ["paper", "he", "torch"])
+def test_a_seed_gives_the_same_weights_wherever_norms_stand(init: str) -> None:
+    bare = dict(placed("none", seed=2, init=init).named_parameters())
+    assert sum(name.endswith("weight") for name in bare) == 11
+    for place in PLACES:
+        model = placed(place, seed=2, init=init)
+        others = {name: weights for name, weights in model.named_parameters() if "norm" not in name}
+        assert list(others) == list(bare)
+        assert all(torch.equal(weights, bare[name]) for name, weights in others.items()), place
+
+
+def test_the_heads_norms_stand_between_linear_layers_and_relus() -> None:
+    model = placed("everywhere", seed=1, dropout=0.0).double().train()
+    images = torch.randn(6, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = model.features(images).flatten(1)
+    for fc in (model.head.fc1, model.head.fc2):
+        x = fc(x)
+        x = ((x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()).clamp(min=0)
+    # Float64 rounding of a dozen sums over at most 512 products.
+    torch.testing.assert_close(model(images), model.head.fc3(x), rtol=0, atol=1e-10)
+
+
+def test_the_small_head_of_the_paper_has_two_hidden_layers_of_1024() -> None:
+    head = vgg(11, width=0.25, in_channels=1, image_size=16, dropout=0.0, init="he", batch_norm=True).head
+    assert [tuple(fc.weight.shape) for fc in (head.fc1, head.fc2, head.fc3)] == [(1024, 128), (1024, 1024), (10, 1024)]
+    x = torch.randn(4, 128, generator=torch.Generator().manual_seed(0))
+    before = torch.get_rng_state()
+    assert torch.equal(head.train()(x), head.eval()(x))
+    assert torch.equal(before, torch.get_rng_state())  # no dropout, and no draws either
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_wherever_norms_stand_every_parameter_gets_a_gradient(place: str) -> None:
+    model = placed(place, init="he").eval()
+    images = torch.randn(32, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    nn.functional.cross_entropy(model(images), torch.arange(32) % 10).backward()
+    assert all(weights.grad is not None and weights.grad.abs().max() > 0 for weights in model.parameters())
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("init", ["paper", "he", "torch"])
 def test_every_parameter_gets_a_gradient(batch_norm: bool, init: str) -> None:
@@ -120,6 +186,10 @@ def test_mlp_flattens() -> None:
         (lambda: vgg(12), "no VGG-12; choose a depth of 11, 13, 16, 19"),
         (lambda: vgg(head="wide"), "choose paper or linear"),
         (lambda: vgg(width=0), "must be positive"),
+        (lambda: vgg(head="linear", head_norm=True), "no place in a linear head; choose head='paper'"),
+        (lambda: vgg(batch_norm=True, bare_blocks=6), "bare_blocks 6 must be from 0 to 5"),
+        (lambda: vgg(batch_norm=True, bare_blocks=-1), "bare_blocks -1 must be from 0 to 5"),
+        (lambda: build("vgg11", bare_blocks=1), "choose batch_norm=True, as in vgg11_bn"),
         (lambda: mlp(4, init="zeros"), "choose paper, he or torch"),
         (lambda: mlp(4, (0,)), "at least one unit"),
         (lambda: build("vg11"), "did you mean vgg11"),

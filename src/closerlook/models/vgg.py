@@ -46,6 +46,8 @@ def vgg(
     batch_norm: bool = False,
     width: float = 1.0,
     head: Head = "paper",
+    head_norm: bool = False,
+    bare_blocks: int = 0,
     classes: int = 10,
     in_channels: int = 3,
     image_size: int = 32,
@@ -66,6 +68,11 @@ def vgg(
         Layers with weights in the published network: 11, 13, 16 or 19.
     head
         ``"paper"``: Dropout-Linear-ReLU-Dropout-Linear-ReLU-Linear; ``"linear"``: one linear layer, no dropout.
+    head_norm
+        Batch norm before each ReLU of the paper's head, named ``head.norm1``, ``head.norm2``.
+    bare_blocks
+        How many of the first blocks of convolutions `batch_norm` leaves out; the other norms keep their numbers.
+        Norms draw nothing: wherever they stand, a seed gives every convolution and linear layer the same weights.
     init
         See :func:`closerlook.models.initial.initialise`. Without batch norm ``"torch"`` (and ``"paper"`` on small
         budgets) stalls at the loss of guessing, log(classes); ``"he"`` trains.
@@ -75,7 +82,8 @@ def vgg(
     Raises
     ------
     UsageError
-        Another depth, head or init; a width, size or number of channels or classes that leaves no unit.
+        Another depth, head or init; a width, size or number of channels or classes that leaves no unit; a place for
+        batch norm that the network does not have.
 
     Examples
     --------
@@ -92,20 +100,32 @@ def vgg(
     if head not in ("paper", "linear"):
         raise UsageError(f"unknown head {head!r}; choose paper or linear")
     check_positive(width=width, image_size=image_size, in_channels=in_channels, classes=classes)
+    _check_norms(batch_norm, bare_blocks, head, head_norm)
+    normed = range(bare_blocks + 1, len(CHANNELS) + 1) if batch_norm else range(0)
 
     def make() -> VGG:
-        features, flat = _features(BLOCKS[depth], batch_norm, width, in_channels, image_size)
-        network = VGG(features, _head(head, flat, scaled(HIDDEN, width), classes, dropout), image_size)
+        features, flat = _features(BLOCKS[depth], normed, width, in_channels, image_size)
+        network = VGG(features, _head(head, flat, scaled(HIDDEN, width), classes, dropout, head_norm), image_size)
         initialise(network, init)
         return network
 
     return seeded(make, seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def _check_norms(batch_norm: bool, bare_blocks: int, head: Head, head_norm: bool) -> None:
+    """Refuse places for batch norm that the network does not have: it would silently be another network."""
+    if head_norm and head == "linear":
+        raise UsageError("head_norm has no place in a linear head; choose head='paper'")
+    if not 0 <= bare_blocks <= len(CHANNELS):
+        raise UsageError(f"bare_blocks {bare_blocks} must be from 0 to {len(CHANNELS)}, the number of blocks")
+    if bare_blocks and not batch_norm:
+        raise UsageError("bare_blocks leaves out norms where there are none; choose batch_norm=True, as in vgg11_bn")
+
+
 def _features(
-    blocks: tuple[int, ...], batch_norm: bool, width: float, channels: int, size: int
+    blocks: tuple[int, ...], normed: range, width: float, channels: int, size: int
 ) -> tuple[nn.Sequential, int]:
-    """The convolution stack and the number of values it leaves per image."""
+    """The convolution stack, with batch norm in the blocks `normed`, and the number of values it leaves per image."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     number = 0
     for block, (repeats, units) in enumerate(zip(blocks, CHANNELS, strict=True), 1):
@@ -113,7 +133,7 @@ def _features(
             number += 1
             layers[f"conv{number}"] = Conv3x3(channels, scaled(units, width))
             channels = scaled(units, width)
-            if batch_norm:
+            if block in normed:
                 layers[f"norm{number}"] = nn.BatchNorm2d(channels)
             # Not in place: a hook on the layer before would otherwise keep the rectified values.
             layers[f"relu{number}"] = nn.ReLU()
@@ -123,16 +143,15 @@ def _features(
     return nn.Sequential(layers), channels * size * size
 
 
-def _head(kind: Head, flat: int, hidden: int, classes: int, dropout: float) -> nn.Sequential:
+def _head(kind: Head, flat: int, hidden: int, classes: int, dropout: float, norm: bool) -> nn.Sequential:
     if kind == "linear":
         return nn.Sequential(OrderedDict(fc1=nn.Linear(flat, classes)))
-    layers: dict[str, nn.Module] = {
-        "dropout1": nn.Dropout(dropout),
-        "fc1": nn.Linear(flat, hidden),
-        "relu1": nn.ReLU(),
-        "dropout2": nn.Dropout(dropout),
-        "fc2": nn.Linear(hidden, hidden),
-        "relu2": nn.ReLU(),
-        "fc3": nn.Linear(hidden, classes),
-    }
-    return nn.Sequential(OrderedDict(layers))
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, units in ((1, flat), (2, hidden)):
+        layers[f"dropout{number}"] = nn.Dropout(dropout)
+        layers[f"fc{number}"] = nn.Linear(units, hidden)
+        if norm:
+            layers[f"norm{number}"] = nn.BatchNorm1d(hidden)
+        layers[f"relu{number}"] = nn.ReLU()
+    layers["fc3"] = nn.Linear(hidden, classes)
+    return nn.Sequential(layers)
