@@ -57,8 +57,29 @@ def test_a_matrix_holds_the_barriers_of_all_pairs() -> None:
     assert stored["labels"] == ["a", "b", "c"]
     assert stored["values"] == found.values.tolist()
     assert (stored["definition"], stored["points"], stored["batch_stats"]) == ("above_mean_of_ends", 5, "keep")
-    assert not {"t", "low", "high", "level"} & set(stored), "what one pair has is not said of all"
     assert cl.barrier_matrix(model, others[:2], BATCHES, points=2).labels == ("0", "1")
+
+
+@pytest.mark.parametrize("tolerance", [None, 0.05])
+def test_every_pair_of_a_matrix_has_its_own_interval(tolerance: float | None) -> None:
+    model, *others = networks(4)
+    found = cl.barrier_matrix(model, others, BATCHES, points=9, batch_stats="keep", tolerance=tolerance, level=0.9)
+    for (i, j), pair in found.pairs.items():
+        single = cl.barrier(
+            model, others[i], others[j], BATCHES, points=9, batch_stats="keep", tolerance=tolerance, level=0.9
+        )
+        assert pair == single
+        assert found.low[i, j] == found.low[j, i] == single.low <= single.value
+        assert found.high[i, j] == found.high[j, i] == single.high >= single.value
+    stored = found.to_dict()
+    assert (stored["low"], stored["high"]) == (found.low.tolist(), found.high.tolist())
+    assert (stored["level"], stored["interval_of"]) == (0.9, "population" if tolerance is None else "loader")
+    assert stored["points"] == max(pair.points for pair in found.pairs.values())
+    if tolerance is not None:  # only the loss has a certificate
+        bare = cl.barrier_matrix(
+            model, others, BATCHES, points=9, batch_stats="keep", tolerance=tolerance, metric="accuracy"
+        ).to_dict()
+        assert bare["low"] == bare["high"] == [[0, None, None], [None, 0, None], [None, None, 0]]
 
 
 def test_sources_may_be_mixed(tmp_path) -> None:
@@ -72,6 +93,8 @@ def test_what_has_no_barrier_is_refused() -> None:
     model, a, b = networks(3)
     with pytest.raises(UsageError, match="at least two points"):
         cl.barrier_matrix(model, [a], BATCHES)
+    with pytest.raises(UsageError, match="3 labels do not name 2 points"):
+        cl.barrier_matrix(model, [a, b], BATCHES, labels=["a", "b", "c"])
     with pytest.raises(LoaderError, match="one-shot"):
         cl.barrier(model, a, b, iter(BATCHES))
     with pytest.raises(MismatchError, match=r"point 1 is torch\.float32, point 0 is torch\.float64"):

@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -146,19 +147,44 @@ def test_surface(place, capsys):
 
 
 def test_barrier(place, capsys):
-    words = ["barrier", "a.pt", "b.pt", "c.pt", *ON, "--points", "3"]
-    status, found, _ = run(capsys, *words)
+    words = ["barrier", "a.pt", "b.pt", *ON, "--points", "3"]
+    status, two, _ = run(capsys, *words)
     assert status == 0
+    words[3:3] = ["c.pt"]
+    assert [step["state"] for step in run(capsys, *words, "--dry-run")[1]["steps"]] == ["done", "to do", "to do"]
+    status, found, err = run(capsys, *words, "--jobs", "2")
+    assert (status, err.count("reused"), err.count(" done")) == (0, 1, 2)
     assert found["labels"] == ["a.pt", "b.pt", "c.pt"]
-    assert found["split"] == "train"
-    assert found["n"] == 90
+    assert found["runs"]["a.pt to b.pt"] == two["runs"]["a.pt to b.pt"]
+    assert (found["split"], found["n"], found["points"]) == ("train", 90, 3)
+    assert [(row["a"], row["b"]) for row in found["pairs"]] == [("a.pt", "b.pt"), ("a.pt", "c.pt"), ("b.pt", "c.pt")]
+    for row, (i, j) in zip(found["pairs"], [(0, 1), (0, 2), (1, 2)], strict=True):
+        assert 0 <= row["low"] <= row["barrier"] <= row["high"]
+        assert [row["low"], row["barrier"], row["high"]] == [found[key][j][i] for key in ("low", "values", "high")]
     assert len(Path(found["files"][1]).read_text().splitlines()) == 4
     status, test, _ = run(capsys, *words, "--split", "test")
     assert (status, test["n"]) == (0, 60)
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "Read on 90 train images." in out
-    assert "interval" not in out, "the table has none"
+    assert "95% interval over other images" in out
+
+
+def test_barriers_to_a_tolerance_agree_with_the_library(place, capsys):
+    import cli_users_module as own
+
+    words = ["barrier", "a.pt", "b.pt", "c.pt", *ON, "--points", "9", "--split", "test", "--batch-stats", "interpolate"]
+    assert main([*words, "--tolerance", "0.01", "--level", "0.9"]) == 0
+    assert "90% interval of the reading of all images" in capsys.readouterr().out
+    status, found, err = run(capsys, *words, "--tolerance", "0.01", "--level", "0.9")
+    assert (status, err.count("reused")) == (0, 3)
+    library = cl.barrier_matrix(
+        own.net(), ["a.pt", "b.pt", "c.pt"], [own.data()[2]], points=9, batch_stats="interpolate", tolerance=0.01,
+        level=0.9,
+    ).to_dict()  # fmt: skip
+    for name in ("values", "low", "high"):
+        assert np.allclose(found[name], library[name], atol=1e-6)
+    assert [found[name] for name in ("points", "interval_of", "level")] == [library["points"], "loader", 0.9]
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,19 @@ from typing import Annotated, Any
 import pandas as pd
 from tyro.conf import Positional, arg
 
-from closerlook import figures
+from closerlook.cli import profiles
 from closerlook.cli.answer import answer, columns
-from closerlook.cli.options import DryRun, First, Json, Out, Positive, Second, at_least
+from closerlook.cli.options import DryRun, First, Jobs, Json, Level, Out, Positive, Second, Tolerance, at_least
 from closerlook.cli.outputs import folder_for, write
 from closerlook.cli.points import labels, references, weights
-from closerlook.cli.profiles import carried
 from closerlook.cli.subject import Subject
 from closerlook.cli.work import dry, finish
+from closerlook.landscape import BarrierMatrix, Profile
 from closerlook.runs.identity import run_id
-from closerlook.runs.recipe import BarriersRecipe, BatchStats, Split
+from closerlook.runs.recipe import BatchStats, ProfileRecipe, Split
 from closerlook.runs.store import Store
-from closerlook.steps.setting import parts
+
+Pair = tuple[int, int]
 
 
 def barrier(
@@ -31,6 +32,9 @@ def barrier(
     batch_stats: BatchStats = "recompute",
     read_size: Positive = 500,
     positions: Annotated[int, at_least(3), arg(name="points")] = 11,
+    tolerance: Tolerance = None,
+    level: Level = 0.95,
+    jobs: Jobs = 1,
     out: Out = None,
     dry_run: DryRun = False,
     json: Json = False,
@@ -38,8 +42,9 @@ def barrier(
     """Read the loss barrier on the straight segment between every two of the checkpoints A, B, C, ...
 
     A barrier is the highest loss on the segment above the worse of its two ends (above_ends), in nats. Writes
-    barrier.json, barrier.csv, barrier.svg and barrier.png. The same command again reuses what is finished; for other
-    definitions, other metrics and the curve beside the segment see closerlook path.
+    barrier.json, barrier.csv, barrier.svg and barrier.png. The same command again reuses what is finished, and with
+    one more checkpoint it reads the new segments alone; for other definitions, other metrics and the curve beside the
+    segment see closerlook path.
 
     Parameters
     ----------
@@ -62,34 +67,46 @@ def barrier(
     --------
     closerlook barrier a.pt b.pt --model mymodule:network --data mymodule:data
     closerlook barrier run1.pt run2.pt run3.pt --model vgg11_bn --data fashion --split test --points 25
+    closerlook barrier run1.pt run2.pt run3.pt --model vgg11_bn --data fashion --points 61 --tolerance 0.01 --jobs 2
     """
     checkpoints = (a, b, *more)
     specs, store, names = subject.specs(checkpoints), Store(subject.runs), labels(checkpoints)
     weights(checkpoints, specs)
-    recipe = BarriersRecipe(
-        **specs, points=dict(zip(names, references(checkpoints), strict=True)), t=positions, splits=(split,),
-        batch_stats=batch_stats, batch_size=read_size,
-    )  # fmt: skip
+    recipes = {
+        pair: ProfileRecipe(
+            **specs, points=ends, t=positions, splits=(split,), batch_stats=batch_stats, batch_size=read_size,
+            tolerance=tolerance, level=level,
+        )
+        for pair, ends in zip(combinations(range(len(names)), 2), combinations(references(checkpoints), 2), strict=True)
+    }  # fmt: skip
     if dry_run:
-        return dry([recipe], store, json)
-    finish([recipe], store)
-    n = specs["data"].n_read if split == "train" else len(parts(specs["data"]).test.targets)
-    result = {"runs": {"barriers": run_id(recipe)}, **store.folder(recipe).result("barriers"), "split": split, "n": n}
-    folder = folder_for("barrier", result["runs"], subject.runs, out)
-    pairs = table(result)
-    ax = figures.matrix(result["values"], result["labels"], f"loss barrier on {split} images, above the worse end")
-    paths = write(folder, "barrier", result, pd.DataFrame(pairs, columns=["a", "b", "barrier", "distance"]), {"": ax})
+        return dry(recipes.values(), store, json)
+    finish(recipes.values(), store, jobs)
+    runs = {f"{names[i]} to {names[j]}": run_id(recipe) for (i, j), recipe in recipes.items()}
+    stored = {pair: store.folder(recipe).result("profile") for pair, recipe in recipes.items()}
+    read = {pair: Profile.from_dict(each) for pair, each in stored.items()}
+    found = BarrierMatrix(tuple(names), {pair: each.barrier(split, level=level) for pair, each in read.items()})
+    pairs = rows(found, {pair: each["length"] for pair, each in stored.items()})
+    result = {"runs": runs, **found.to_dict(), "n": read[0, 1].n[split], "pairs": pairs}
+    folder = folder_for("barrier", runs, subject.runs, out)
+    paths = write(folder, "barrier", result, pd.DataFrame(pairs), {"": found.plot()})
+    header = ("from", "to", "barrier", "low", "high", "at t", "points", "distance of weights")
     lines = [
-        columns(("from", "to", "barrier", "distance of weights"), pairs), "",
-        f"Read on {n:,} {split} images. " + carried(result, specs["data"].n_statistics), *map(str, paths),
+        columns(header, [list(row.values()) for row in pairs]), "",
+        f"Read on {result['n']:,} {split} images. {profiles.carried(result, specs['data'].n_statistics)}",
+        *profiles.work({run: read[pair] for pair, run in zip(read, runs, strict=True)}),
+        *map(str, paths),
     ]  # fmt: skip
     answer({**result, "files": paths}, "\n".join(lines), json)
     return 0
 
 
-def table(result: Mapping[str, Any]) -> list[tuple[str, str, float, float]]:
+def rows(found: BarrierMatrix, distances: Mapping[Pair, float]) -> list[dict[str, Any]]:
     """One row per pair of checkpoints."""
     return [
-        (first, second, result["values"][i][j], result["distances"][i][j])
-        for (i, first), (j, second) in combinations(enumerate(result["labels"]), 2)
-    ]
+        {
+            "a": found.labels[i], "b": found.labels[j], "barrier": each.value, "low": each.low, "high": each.high,
+            "t": each.t, "points": each.points, "distance": distances[i, j],
+        }
+        for (i, j), each in found.pairs.items()
+    ]  # fmt: skip

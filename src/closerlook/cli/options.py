@@ -52,6 +52,14 @@ Whole = Annotated[int, at_least(0)]
 Positive = Annotated[int, at_least(1)]
 Real = Annotated[float, at_least(0.0)]
 Metric = Literal["loss", "error", "accuracy"]
+Tolerance = Annotated[
+    Real | None,
+    arg(
+        metavar="NATS", help_behavior_hint="(default: read everything)",
+        help="Read only as many images at as few positions as give a loss barrier above the worse end to within this.",
+    ),
+]  # fmt: skip
+Level = Annotated[Real, arg(help="Probability that intervals hold.")]
 Jobs = Annotated[
     int, at_least(1),
     arg(help="Processes that share the readings, one thread each; the bytes are those of one process."),

@@ -7,7 +7,7 @@ from tyro.conf import arg
 
 from closerlook.cli import curves, profiles
 from closerlook.cli.answer import answer
-from closerlook.cli.options import DryRun, First, Jobs, Json, Metric, Out, Real, Second, at_least
+from closerlook.cli.options import DryRun, First, Jobs, Json, Level, Metric, Out, Second, Tolerance, at_least
 from closerlook.cli.outputs import folder_for, write
 from closerlook.cli.points import references, weights
 from closerlook.cli.settings import Curve, Reading
@@ -26,8 +26,8 @@ def path(
     positions: Annotated[int, at_least(3), arg(name="points")] = 25,
     metric: Metric = "loss",
     definition: Definition = "above_ends",
-    tolerance: Annotated[Real | None, arg(metavar="NATS", help_behavior_hint="(default: read everything)")] = None,
-    level: Real = 0.95,
+    tolerance: Tolerance = None,
+    level: Level = 0.95,
     jobs: Jobs = 1,
     out: Out = None,
     dry_run: DryRun = False,
@@ -51,10 +51,6 @@ def path(
         What is drawn and printed; the files hold all three.
     definition
         What a barrier's height is measured from: the worse end, the mean of both, or the line between them.
-    tolerance
-        Read only as many images at as few positions as give the loss barrier above the worse end to within this.
-    level
-        Probability that intervals hold.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """Barriers on straight segments in one line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -22,26 +23,58 @@ from closerlook.weights import WeightSpace
 
 @dataclass(frozen=True, eq=False)
 class BarrierMatrix:
-    """Barriers [k, k] between all pairs of k points, symmetric, with a zero diagonal."""
+    """Barriers between all pairs of k points: `pairs` by the numbers (i, j) of their ends, i < j.
 
-    values: np.ndarray
+    `values` [k, k] are the heights, `low` and `high` [k, k] their intervals (each pair's own, not joint over pairs);
+    all are symmetric with a zero diagonal.
+    """
+
     labels: tuple[str, ...]
-    settings: Barrier
+    pairs: Mapping[tuple[int, int], Barrier]
+
+    @property
+    def values(self) -> np.ndarray:
+        """Heights [k, k]."""
+        return self._matrix("value")
+
+    @property
+    def low(self) -> np.ndarray:
+        """Low ends of the intervals [k, k]; NaN where a barrier has none."""
+        return self._matrix("low")
+
+    @property
+    def high(self) -> np.ndarray:
+        """High ends of the intervals [k, k]; NaN where a barrier has none."""
+        return self._matrix("high")
+
+    def _matrix(self, name: str) -> np.ndarray:
+        found = np.zeros(2 * (len(self.labels),))
+        for (i, j), barrier in self.pairs.items():
+            found[i, j] = found[j, i] = getattr(barrier, name)  # None becomes NaN
+        return found
 
     def to_frame(self) -> pd.DataFrame:
-        """The matrix with its labels."""
+        """The heights with their labels."""
         return pd.DataFrame(self.values, index=list(self.labels), columns=list(self.labels))
 
     def to_dict(self) -> dict[str, Any]:
-        """Values, labels, and what all pairs share; the interval of one pair is that of `closerlook.barrier`."""
-        own = ("value", "t", "low", "high", "level", "interval_of")
-        kept = {name: value for name, value in self.settings.to_dict().items() if name not in own}
-        return {**kept, "labels": list(self.labels), "values": self.values.tolist()}
+        """Labels, heights, intervals (None where there is none), and what all pairs share.
+
+        Of the points on t, whose number differs where a tolerance chose them, the largest number.
+        """
+        each = next(iter(self.pairs.values())).to_dict()
+        shared = ("metric", "split", "definition", "batch_stats", "dtype", "level", "interval_of")
+        ends = {name: _plain(array) for name, array in (("low", self.low), ("high", self.high))}
+        return {
+            **{name: each[name] for name in shared}, "points": max(pair.points for pair in self.pairs.values()),
+            "labels": list(self.labels), "values": self.values.tolist(), **ends,
+        }  # fmt: skip
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The matrix as a heat map."""
-        unit = "nats" if self.settings.metric == "loss" else "share"
-        title = f"{self.settings.split} {self.settings.metric} barrier, {self.settings.definition.replace('_', ' ')}"
+        each = next(iter(self.pairs.values()))
+        unit = "nats" if each.metric == "loss" else "share"
+        title = f"{each.split} {each.metric} barrier, {each.definition.replace('_', ' ')}"
         return figures.matrix(self.values, self.labels, title=title, unit=unit, ax=ax)
 
 
@@ -90,6 +123,11 @@ def barrier_matrix(
 ) -> BarrierMatrix:
     """Barriers between all pairs of points; `settings` are those of `barrier`.
 
+    Raises
+    ------
+    UsageError
+        Fewer than two points, or not one label for each.
+
     Examples
     --------
     >>> data = [(torch.eye(4), torch.arange(4))]
@@ -101,10 +139,12 @@ def barrier_matrix(
         raise UsageError("a barrier matrix needs at least two points")
     space = WeightSpace(model, settings.get("params", "*"))
     points = [space.point(w) for w in weights]
-    values = np.zeros((len(points), len(points)))
-    for i, first in enumerate(points):
-        for j in range(i + 1, len(points)):
-            found = barrier(model, first, points[j], loader, **settings)
-            values[i, j] = values[j, i] = found.value
     names = tuple(labels) if labels is not None else tuple(str(number) for number in range(len(points)))
-    return BarrierMatrix(values, names, found)
+    if len(names) != len(points):
+        raise UsageError(f"{len(names)} labels do not name {len(points)} points; give one for each")
+    pairs = combinations(range(len(points)), 2)
+    return BarrierMatrix(names, {(i, j): barrier(model, points[i], points[j], loader, **settings) for i, j in pairs})
+
+
+def _plain(array: np.ndarray) -> list[list[float | None]]:
+    return [[None if np.isnan(value) else value for value in row] for row in array.tolist()]
