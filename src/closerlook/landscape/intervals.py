@@ -6,7 +6,7 @@ of all contrasts is known: their joint interval is far narrower than one that ta
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 Array = NDArray[np.float64]
 _DRAWS = 20_000
@@ -35,9 +35,9 @@ def critical(covariance: Array, contrasts: Array, level: float, seed: int = 0) -
     # What is left of a difference of equal rows is rounding, not variance.
     real = spread > 1e-24 * max(float(np.trace(covariance)), 1e-300)
     if not real.any() or not np.isfinite(spread).all():
-        return float(norm.ppf((1 + level) / 2))
+        return float(ndtri((1 + level) / 2))
     rows = contrasts[real] / np.sqrt(spread[real])[:, None]
-    bonferroni = float(norm.ppf(1 - (1 - level) / (2 * len(rows))))
+    bonferroni = float(ndtri(1 - (1 - level) / (2 * len(rows))))
     if len(rows) == 1:
         return bonferroni
     values, vectors = np.linalg.eigh(covariance)
