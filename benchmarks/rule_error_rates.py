@@ -16,8 +16,9 @@ import scipy
 from closerlook.evidence import RULES, Rule
 from closerlook.evidence.all_or_nothing import worst_rate
 from closerlook.evidence.paired import LEVEL
+from closerlook.evidence.planted import planted
 from closerlook.evidence.simulate import simulate
-from closerlook.evidence.truths import ALL, SPREAD, Truth, planted
+from closerlook.evidence.truths import ALL, SPREAD, Truth
 from closerlook.files import write_json
 
 OUT = Path(__file__).with_name("results") / "rule_error_rates.json"

@@ -13,8 +13,9 @@ import pytest
 from closerlook.errors import UsageError
 from closerlook.evidence import RULES, verdict
 from closerlook.evidence.all_or_nothing import worst_rate
+from closerlook.evidence.planted import planted
 from closerlook.evidence.simulate import outcomes, simulate
-from closerlook.evidence.truths import Truth, planted
+from closerlook.evidence.truths import Truth
 
 ROOT = Path(__file__).parent.parent
 DOCS = (ROOT / "docs" / "decision_rules.md").read_text(encoding="utf-8")

@@ -30,6 +30,22 @@ class Condition:
         return true if self.one_suffices or len(true) == len(self.terms) else ()
 
 
+@dataclass(frozen=True)
+class Precondition:
+    """A part that must be yes at 90 % before anything can be decided; `otherwise` says what it means that it is no."""
+
+    part: str
+    otherwise: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Words that are printed beside a verdict if `when` holds; they decide nothing."""
+
+    when: Condition
+    words: str
+
+
 def all_of(terms: Mapping[str, Answer]) -> Condition:
     """Condition that every named part gives its answer, each at 90 %.
 

@@ -58,8 +58,9 @@ def verdict(
     seeds = _seeds(read, chosen)
     parts = tuple(read_part(part, read, seeds, chosen.levels(part.name), chance) for part in chosen.parts)
     controls = tuple(read_control(control, read, seeds) for control in chosen.controls)
-    shown = (read_illustration(each, read) for each in chosen.illustrations)
-    answer, reason = _judge(chosen, len(seeds), parts, controls)
+    shown = (reading for each in chosen.illustrations for reading in read_illustration(each, read))
+    gaps = (note for part in parts for note in part.notes)
+    answer, reason, remarks = _judge(chosen, len(seeds), parts, controls)
     return Verdict(
         claim=chosen.claim,
         rule=chosen.name,
@@ -71,8 +72,8 @@ def verdict(
         seeds=tuple(seeds),
         parts=parts,
         controls=controls,
-        illustrations=tuple(reading for reading in shown if reading.values),
-        notes=(*(note for part in parts for note in part.notes), *unused(read, chosen)),
+        illustrations=tuple(shown),
+        notes=(*remarks, *words.beside(chosen), *gaps, *unused(read, chosen)),
     )
 
 
@@ -86,15 +87,18 @@ def _check(setting: str | None, chance: float | None) -> None:
 def _seeds(table: Table, rule: Rule) -> list[str]:
     if seeds := table.seeds(rule.compared()):
         return seeds
-    asked = ", ".join(f"{part.quantity} of arms {part.arm} and {part.baseline}" for part in rule.parts)
+    asked = ", ".join(f"{part.quantity} of arms {' and '.join(part.arms)}" for part in rule.parts)
     raise UsageError(f"the table holds nothing that rule {rule.name} compares; it compares {asked}")
 
 
-def _judge(rule: Rule, seeds: int, parts: Sequence[PartResult], controls: Sequence[Reading]) -> tuple[Outcome, str]:
+def _judge(
+    rule: Rule, seeds: int, parts: Sequence[PartResult], controls: Sequence[Reading]
+) -> tuple[Outcome, str, tuple[str, ...]]:
+    """Answer, its reason, and the rule's remarks beside it."""
     if seeds < FEWEST:
-        return "numbers only", words.too_few(rule, seeds)
+        return "numbers only", words.too_few(rule, seeds), ()
     if failed := [control for control in controls if not control.passed]:
-        return "not decided", words.failed_controls(failed)
+        return "not decided", words.failed_controls(failed), ()
     answers = {(each.part.name, level.level): level.answer for each in parts for level in each.effect.intervals}
     decision = rule.decide(answers)
-    return decision.answer, words.decided(rule, decision, parts)
+    return decision.answer, words.decided(rule, decision, parts), decision.remarks

@@ -10,27 +10,48 @@ from closerlook.evidence.paired import Answer
 class Part:
     """One question of a rule: whether `arm` exceeds `baseline` in `quantity` by more than `margin`, within seeds.
 
-    `yes` and `no` say in plain English what either answer means, `unit` what the numbers count.
+    Several baselines count with their mean, formed within the seed; with none (an empty tuple) the value itself is
+    compared with the margin. `yes` and `no` say in plain English what either answer means, `unit` what the numbers
+    count. `all_or_nothing` marks an outcome that a run has or lacks, such as training at all: below five seeds such a
+    part is open.
 
     Examples
     --------
     >>> Part("E", quantity="accuracy", arm="warm", baseline="cold", margin=0.01).contrast
     'accuracy warm - cold'
+    >>> Part("H", quantity="accuracy", arm="half", baseline=("cold", "warm"), margin=0.0).contrast
+    'accuracy half - mean(cold, warm)'
     """
 
     name: str
     quantity: str
     arm: str
-    baseline: str
+    baseline: str | tuple[str, ...]
     margin: float
     yes: str = ""
     no: str = ""
     unit: str = ""
+    all_or_nothing: bool = False
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The arms whose mean is subtracted."""
+        return (self.baseline,) if isinstance(self.baseline, str) else self.baseline
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Every arm that the part needs, its own first."""
+        return (self.arm, *self.baselines)
+
+    @property
+    def against(self) -> str:
+        """What is subtracted, in short; empty if nothing is."""
+        return f"mean({', '.join(self.baselines)})" if len(self.baselines) > 1 else "".join(self.baselines)
 
     @property
     def contrast(self) -> str:
         """The difference in short."""
-        return f"{self.quantity} {self.arm} - {self.baseline}"
+        return f"{self.quantity} {self.arm}" + (f" - {self.against}" if self.baselines else "")
 
     def says(self, answer: Answer) -> str:
         """What an answer to this part means."""
@@ -57,9 +78,16 @@ class Control:
 
 @dataclass(frozen=True)
 class Illustration:
-    """A quantity of one arm that is shown beside the verdict and never enters it."""
+    """A quantity of one arm that is shown beside the verdict and never enters it.
+
+    An `arm` that ends in a colon stands for all arms that begin with it: "FB:" for "FB:conv1", "FB:conv2", ...
+    """
 
     name: str
     quantity: str
     arm: str
     says: str
+
+    def shows(self, arm: str) -> bool:
+        """Tell whether values of `arm` are meant."""
+        return arm == self.arm or (self.arm.endswith(":") and arm.startswith(self.arm))

@@ -22,8 +22,12 @@ class PartResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Name, question and numbers in one plain mapping."""
-        question = {key: getattr(self.part, key) for key in ("name", "quantity", "arm", "baseline", "unit", "contrast")}
-        says = self.part.says(self.effect.answer)
+        part = self.part
+        question = {
+            "name": part.name, "quantity": part.quantity, "arm": part.arm, "baseline": part.against,
+            "unit": part.unit, "contrast": part.contrast,
+        }  # fmt: skip
+        says = part.says(self.effect.answer)
         return question | self.effect.to_dict() | {"says": says, "notes": list(self.notes)}
 
 
@@ -50,16 +54,24 @@ def read_part(
     so the part then needs five seeds. Any other gap leaves the part open.
     """
     instead = chance if part.quantity == "accuracy" else None
-    arm, baseline = (_outcomes(table.column(name, part.quantity), seeds, instead) for name in (part.arm, part.baseline))
+    outcomes = [_outcomes(table.column(arm, part.quantity), seeds, instead) for arm in part.arms]
     gaps = _gaps(part, table, seeds)
-    values = {seed: _difference(arm[seed], baseline[seed]) for seed in seeds}
+    values = {seed: _difference(*(column[seed] for column in outcomes)) for seed in seeds}
     diverged = instead is not None and any(row for _, row in gaps)
-    effect = paired_effect(values, part.margin, levels, needs=SETTLED if diverged else FEWEST)
+    needs = SETTLED if diverged or part.all_or_nothing else FEWEST
+    effect = paired_effect(values, part.margin, levels, needs)
     notes = [f"{part.name}: {where} {_consequence(part, row, instead)}" for where, row in gaps]
-    if effect.n < SETTLED and (diverged or _equal(effect)):
-        what = "a run diverged" if diverged else "all differences are equal"
-        notes.append(f"{part.name}: {what}, and an outcome that is all or nothing needs {SETTLED} seeds; open")
+    if why := _all_or_nothing(part, effect, diverged):
+        notes.append(f"{part.name}: {why}, and an outcome that is all or nothing needs {SETTLED} seeds; open")
     return PartResult(part, effect, tuple(notes))
+
+
+def _all_or_nothing(part: Part, effect: Effect, diverged: bool) -> str:
+    """Why these few seeds count as an outcome that is all or nothing; empty where they do not."""
+    equal = effect.sd is not None and effect.sd <= TIE
+    if effect.n >= SETTLED or not (diverged or equal or part.all_or_nothing):
+        return ""
+    return "a run diverged" if diverged else "all differences are equal" if equal else "a run trains or fails"
 
 
 def read_control(control: Control, table: Table, seeds: Sequence[str]) -> Reading:
@@ -71,16 +83,23 @@ def read_control(control: Control, table: Table, seeds: Sequence[str]) -> Readin
     return Reading(control.name, control.says, values, passed and bool(values))
 
 
-def read_illustration(shown: Illustration, table: Table) -> Reading:
-    """Values of a quantity that never enters the verdict."""
-    key = (shown.arm, shown.quantity)
-    return Reading(shown.name, shown.says, _outcomes(table.column(*key), table.seeds([key])), None)
+def read_illustration(shown: Illustration, table: Table) -> list[Reading]:
+    """Values of a quantity that never enters the verdict, arm by arm; one that stands for many arms names each."""
+    keys = sorted(key for key in table.values if key[1] == shown.quantity and shown.shows(key[0]))
+    return [
+        Reading(
+            shown.name if arm == shown.arm else arm,
+            shown.says if arm == shown.arm else f"{shown.says}: {arm.removeprefix(shown.arm)}",
+            _outcomes(table.column(arm, quantity), table.seeds([(arm, quantity)])), None,
+        )
+        for arm, quantity in keys
+    ]  # fmt: skip
 
 
 def unused(table: Table, rule: Rule) -> list[str]:
     """Say which rows the rule does not look at, so that a misspelt name does not pass unseen."""
-    others = set(table.values) - {*rule.compared(), *rule.checked()}
-    return [f"not used by this rule: {quantity} of arm {arm}" for arm, quantity in sorted(others)]
+    others = sorted(key for key in table.values if not rule.looks_at(*key))
+    return [f"not used by this rule: {quantity} of arm {arm}" for arm, quantity in others]
 
 
 def _outcomes(
@@ -94,18 +113,18 @@ def _known(value: float, instead: float | None) -> float | None:
     return instead if math.isnan(value) else value
 
 
-def _difference(arm: float | None, baseline: float | None) -> float | None:
-    return None if arm is None or baseline is None else arm - baseline
-
-
-def _equal(effect: Effect) -> bool:
-    return effect.sd is not None and effect.sd <= TIE
+def _difference(arm: float | None, *baselines: float | None) -> float | None:
+    """Value of the arm less the mean of its baselines; None where one of them is missing."""
+    known = [value for value in baselines if value is not None]
+    if arm is None or len(known) < len(baselines):
+        return None
+    return arm - sum(known) / len(known) if known else arm
 
 
 def _gaps(part: Part, table: Table, seeds: Sequence[str]) -> list[tuple[str, bool]]:
     """Where a value is missing, and whether a row stands there without one."""
     found = []
-    for arm in (part.arm, part.baseline):
+    for arm in part.arms:
         column = table.column(arm, part.quantity)
         gaps = [seed for seed in seeds if math.isnan(column.get(seed, math.nan))]
         found += [(f"arm {arm}, seed {seed}", seed in column) for seed in gaps]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from closerlook.errors import UsageError
-from closerlook.evidence.conditions import Answers, Condition, all_of
+from closerlook.evidence.conditions import Answers, Condition, Precondition, Remark, all_of
 from closerlook.evidence.paired import LEVEL, Answer
 from closerlook.evidence.questions import Control, Illustration, Part
 
@@ -25,11 +25,16 @@ class Gate:
 
 
 class Decision(NamedTuple):
-    """Outcome of a rule: the verdict, the answers that gave it, and the gate if it was taken."""
+    """Outcome of a rule: the verdict, the answers that gave it, the gate if it was taken, and what stands beside it.
+
+    `unmet` are the preconditions that are not yes; nothing else is looked at then.
+    """
 
     answer: Outcome
     holding: tuple[tuple[str, Answer], ...]
     gate: Gate | None
+    unmet: tuple[Precondition, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def asked(self, rule: "Rule") -> list[str]:
         """Parts that could have decided on the way that was taken, in the rule's order."""
@@ -41,6 +46,9 @@ class Decision(NamedTuple):
 @dataclass(frozen=True)
 class Rule:
     """A decision rule as data: claim, parts, conditions for either verdict, controls, and what is only shown.
+
+    Preconditions come before the conditions, and each must be yes. Parts that no condition names are read and shown
+    beside the verdict.
 
     Raises
     ------
@@ -64,6 +72,8 @@ class Rule:
     controls: tuple[Control, ...] = ()
     illustrations: tuple[Illustration, ...] = ()
     gate: Gate | None = None
+    preconditions: tuple[Precondition, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a rule that could not be computed."""
@@ -76,20 +86,32 @@ class Rule:
         if not all(condition.terms for condition in self.conditions()):
             raise UsageError(f"rule {self.name} has an empty condition; name at least one part in each")
 
-    def conditions(self) -> Iterator[Condition]:
-        """Every condition of the rule, those of its gate last."""
+    def deciding(self) -> Iterator[Condition]:
+        """Every condition that a verdict hangs on: either verdict's, those of the gate, the preconditions."""
         yield from (self.supported, self.contradicted)
         if self.gate:
             yield from (all_of({self.gate.part: self.gate.answer}), self.gate.supported, self.gate.contradicted)
+        yield from (all_of({each.part: "yes"}) for each in self.preconditions)
+
+    def conditions(self) -> Iterator[Condition]:
+        """Every condition of the rule, those of its remarks last."""
+        yield from self.deciding()
+        yield from (remark.when for remark in self.remarks)
+
+    def beside(self) -> list[str]:
+        """Parts that are read and shown and that no verdict hangs on."""
+        asked = {name for condition in self.deciding() for name, _ in condition.terms}
+        return [part.name for part in self.parts if part.name not in asked]
 
     def compared(self) -> list[tuple[str, str]]:
         """Every (arm, quantity) that a part compares."""
-        return [(arm, part.quantity) for part in self.parts for arm in (part.arm, part.baseline)]
+        return [(arm, part.quantity) for part in self.parts for arm in part.arms]
 
-    def checked(self) -> list[tuple[str, str]]:
-        """Every (arm, quantity) of the controls and illustrations."""
-        controls = [(control.arm, control.quantity) for control in self.controls]
-        return controls + [(shown.arm, shown.quantity) for shown in self.illustrations]
+    def looks_at(self, arm: str, quantity: str) -> bool:
+        """Tell whether a part, a control or an illustration reads this quantity of this arm."""
+        read = self.compared() + [(control.arm, control.quantity) for control in self.controls]
+        shown = (each.quantity == quantity and each.shows(arm) for each in self.illustrations)
+        return (arm, quantity) in read or any(shown)
 
     def levels(self, part: str) -> tuple[float, ...]:
         """Levels at which a part is read, 90 % first."""
@@ -98,6 +120,9 @@ class Rule:
 
     def decide(self, answers: Answers) -> Decision:
         """Verdict for the answers of the parts at their levels; controls and the number of seeds come before it."""
+        if unmet := tuple(each for each in self.preconditions if answers[each.part, LEVEL] != "yes"):
+            return Decision("not decided", (), None, unmet)
+        remarks = tuple(each.words for each in self.remarks if each.when.holding(answers))
         gate = self.gate if self.gate and answers[self.gate.part, LEVEL] == self.gate.answer else None
         way = gate or self
         outcomes: tuple[tuple[Outcome, Condition], ...] = (
@@ -106,5 +131,5 @@ class Rule:
         )
         for verdict, condition in outcomes:
             if holding := condition.holding(answers):
-                return Decision(verdict, holding, gate)
-        return Decision("not decided", (), gate)
+                return Decision(verdict, holding, gate, remarks=remarks)
+        return Decision("not decided", (), gate, remarks=remarks)

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from closerlook.errors import UsageError
-from closerlook.evidence.paired import FEWEST, in_words, sides
+from closerlook.evidence.paired import FEWEST, SETTLED, in_words, sides
+from closerlook.evidence.questions import Part
 from closerlook.evidence.rule import Outcome, Rule
 from closerlook.evidence.truths import Draws, Truth
 
@@ -50,7 +51,7 @@ def simulate(rule: Rule, truth: Truth, n: int, draws: int, seed: int) -> Rates:
     Examples
     --------
     >>> from closerlook.evidence import RULES
-    >>> from closerlook.evidence.truths import planted
+    >>> from closerlook.evidence.planted import planted
     >>> effect = next(planted(RULES["restarts"]))
     >>> simulate(RULES["restarts"], effect, n=5, draws=1000, seed=0).rate("supported")
     0.0
@@ -66,10 +67,16 @@ def outcomes(rule: Rule, arms: Draws) -> NDArray[np.str_]:
     """Verdict of every study, decided once per combination of answers rather than once per study."""
     asked, columns = [], []
     for part in rule.parts:
-        differences = arms[part.arm, part.quantity] - arms[part.baseline, part.quantity]
+        differences = _differences(part, arms)
+        decides = differences.shape[1] >= (SETTLED if part.all_or_nothing else FEWEST)
         for level in rule.levels(part.name):
             asked.append((part.name, level))
-            columns.append(sides(differences, part.margin, level))
+            columns.append(decides * sides(differences, part.margin, level))
     combinations, place = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     answers = [{key: in_words(side) for key, side in zip(asked, row, strict=True)} for row in combinations]
     return np.array([rule.decide(each).answer for each in answers])[place]
+
+
+def _differences(part: Part, arms: Draws) -> NDArray[np.float64]:
+    below = [arms[baseline, part.quantity] for baseline in part.baselines]
+    return arms[part.arm, part.quantity] - (np.mean(below, axis=0) if below else 0.0)

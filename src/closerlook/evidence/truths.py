@@ -1,7 +1,7 @@
-"""Planted truths for the restarts rule: what the arms are really worth, and which verdicts would be wrong."""
+"""Planted truths: what the arms are really worth, how runs scatter, and which verdicts would be wrong."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,10 +12,10 @@ from closerlook.evidence.rule import Outcome, Rule
 Draws = Mapping[tuple[str, str], NDArray[np.float64]]  # by arm and quantity: [draws, n]
 
 # Standard deviation of a paired difference. At a margin the rates do not depend on it: the t interval is exact there.
-SPREAD = {"accuracy": 0.005, "separation": 0.15, "function_separation": 0.15}
-LEVELS = {"accuracy": 0.85, "separation": 0.50, "function_separation": 0.50}
+SPREAD = {"accuracy": 0.005, "separation": 0.15, "function_separation": 0.15, "boundary_share": 0.15}
+LEVELS = {"accuracy": 0.85, "separation": 0.50, "function_separation": 0.50, "boundary_share": 1.0}
 # What a run has or lacks where outcomes are all or nothing: it trains or stays at chance; it crosses a barrier or not.
-ALL = {"accuracy": 0.75, "separation": 1.0, "function_separation": 1.0}
+ALL = {"accuracy": 0.75, "separation": 1.0, "function_separation": 1.0, "boundary_share": 1.0}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Truth:
         Verdicts that would be wrong; at a margin both are.
     all_or_nothing
         Every run has the whole outcome or none of it, independently in each arm, instead of normal scatter.
+    best
+        Share of the runs with the whole outcome in the arm that the others are measured from.
     bounded
         Whether the rule promises at most 5 % of each wrong verdict under this truth.
     """
@@ -40,16 +42,40 @@ class Truth:
     effects: Mapping[str, float]
     wrong: tuple[Outcome, ...] = field(default=("supported", "contradicted"))
     all_or_nothing: bool = False
+    best: float = 0.5
     bounded: bool = True
 
     def draw(self, rule: Rule, n: int, draws: int, generator: np.random.Generator) -> Draws:
-        """Values of every arm over `n` seeds in `draws` studies; the parts must all subtract from one arm."""
-        sample = _two_valued if self.all_or_nothing else _normal
+        """Values of every arm over `n` seeds in `draws` studies."""
+        return {
+            key: self._sample(key[1], below, (draws, n), generator) for key, below in self._below(rule).items()
+        }  # fmt: skip
+
+    def _below(self, rule: Rule) -> dict[tuple[str, str], float]:
+        """How far each arm lies below the level of its quantity, so that every part has its effect.
+
+        The first arm of a quantity is at the level. A part whose baselines are known places its arm, any other places
+        its baseline; a part without baselines has its effect as its value.
+        """
         below: dict[tuple[str, str], float] = {}
         for part in rule.parts:
-            below[part.arm, part.quantity] = 0.0
-            below[part.baseline, part.quantity] = self.effects[part.name]
-        return {key: sample(key[1], effect, (draws, n), generator) for key, effect in below.items()}
+            known = [below[arm, part.quantity] for arm in part.baselines if (arm, part.quantity) in below]
+            if not part.baselines:
+                top = self.best * ALL[part.quantity] if self.all_or_nothing else LEVELS[part.quantity]
+                below[part.arm, part.quantity] = top - self.effects[part.name]
+            elif len(known) == len(part.baselines):
+                below[part.arm, part.quantity] = sum(known) / len(known) - self.effects[part.name]
+            else:
+                start = below.setdefault((part.arm, part.quantity), 0.0)
+                below[part.baselines[0], part.quantity] = start + self.effects[part.name]
+        return below
+
+    def _sample(
+        self, quantity: str, below: float, shape: tuple[int, int], generator: np.random.Generator
+    ) -> NDArray[np.float64]:
+        if self.all_or_nothing:
+            return _two_valued(quantity, self.best - below / ALL[quantity], shape, generator)
+        return _normal(quantity, below, shape, generator)
 
 
 def _normal(quantity: str, below: float, shape: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float64]:
@@ -58,32 +84,6 @@ def _normal(quantity: str, below: float, shape: tuple[int, int], generator: np.r
 
 
 def _two_valued(
-    quantity: str, below: float, shape: tuple[int, int], generator: np.random.Generator
+    quantity: str, share: float, shape: tuple[int, int], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    share = 0.5 - below / ALL[quantity]
     return np.where(generator.random(shape) < share, LEVELS[quantity], LEVELS[quantity] - ALL[quantity])
-
-
-def planted(rule: Rule) -> Iterator[Truth]:
-    """Truths to test the rule with: clear ones, its margins one by one, and those that it makes no promise for.
-
-    No promise: no gain over either baseline while E1 and E2 hold, and E0 and E3 both at the margin (what E0 says then
-    turns the verdict), and outcomes that are all or nothing (a t interval assumes scatter).
-    """
-    margins = {part.name: part.margin for part in rule.parts}
-    far = {part.name: part.margin + 20 * SPREAD[part.quantity] for part in rule.parts}
-    clear = {part.name: part.margin + 2 * SPREAD[part.quantity] for part in rule.parts}
-    yield Truth("effect: every part 2 SD above its margin", clear, wrong=("supported",))
-    opposite = {part.name: -2 * SPREAD[part.quantity] for part in rule.parts}
-    yield Truth("opposite: every effect 2 SD below zero", opposite, wrong=("contradicted",))
-    yield Truth("none: every effect zero", dict.fromkeys(margins, 0.0), wrong=("contradicted",))
-    yield Truth("every part at its margin", margins)
-    for at in (("E1",), ("E2",), ("E3",), ("E1", "E3")):
-        name = f"{' and '.join(at)} at the margin, the rest far above"
-        yield Truth(name, far | {part: margins[part] for part in at})
-    idle = far | {"E0": 0.0, "E3": 0.0}
-    yield Truth("E0 and E3 zero, E1 at the margin", idle | {"E1": margins["E1"]}, wrong=("contradicted",))
-    yield Truth("E0 and E3 zero, E1 and E2 far above", idle, wrong=("supported",), bounded=False)
-    corner = far | {"E0": margins["E0"], "E3": margins["E3"]}
-    yield Truth("E0 and E3 at the margin, E1 and E2 far above", corner, bounded=False)
-    yield Truth("all or nothing, every part at its margin", margins, all_or_nothing=True, bounded=False)

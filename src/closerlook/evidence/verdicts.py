@@ -36,7 +36,7 @@ class Verdict:
     controls, illustrations
         Checks that come first; numbers that never enter the rule.
     notes
-        Gaps, and rows that the rule does not look at.
+        Remarks of the rule, parts that decide nothing, gaps, and rows that the rule does not look at.
     """
 
     claim: str
@@ -72,7 +72,7 @@ def _row(result: PartResult, index: int) -> dict[str, Any]:
     part, effect, interval = result.part, result.effect, result.effect.intervals[index]
     shares: Mapping[str, Any] = {f"share_{side}": share for side, share in vars(effect.shares).items()}
     return {
-        "part": part.name, "quantity": part.quantity, "arm": part.arm, "baseline": part.baseline, "unit": part.unit,
+        "part": part.name, "quantity": part.quantity, "arm": part.arm, "baseline": part.against, "unit": part.unit,
         "n": effect.n, "effect": effect.mean, "sd": effect.sd, "margin": part.margin, **vars(interval),
         "smallest_decidable": effect.smallest_decidable, **shares,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from closerlook.evidence.conditions import Precondition
 from closerlook.evidence.paired import FEWEST, LEVEL, SETTLED
 from closerlook.evidence.readings import PartResult, Reading
 from closerlook.evidence.rule import Decision, Outcome, Rule
@@ -32,6 +33,8 @@ def failed_controls(failed: Sequence[Reading]) -> str:
 def decided(rule: Rule, decision: Decision, parts: Sequence[PartResult]) -> str:
     """Reason for the rule's decision: what was answered by the parts that gave it."""
     by_name = {each.part.name: each for each in parts}
+    if decision.unmet:
+        return _listed([_unmet(each, by_name[each.part]) for each in decision.unmet])
     prefix = f"{decision.gate.words}; " if decision.gate else ""
     if decision.answer == "not decided":
         answers = _listed([_answered(by_name[name], rule) for name in decision.asked(rule)])
@@ -39,6 +42,12 @@ def decided(rule: Rule, decision: Decision, parts: Sequence[PartResult]) -> str:
     because = _listed([by_name[name].part.says(answer) for name, answer in decision.holding])
     stance = "" if decision.answer == "supported" else "the runs speak against the claim that "
     return f"{prefix}{stance}{rule.claim}, because {because}"
+
+
+def _unmet(precondition: Precondition, result: PartResult) -> str:
+    """What a precondition that is not yes means; one that is open leaves room for the other answer."""
+    answer = result.effect.answer
+    return f"{'perhaps ' * (answer == 'open')}{precondition.otherwise}, since {result.part.says(answer)}"
 
 
 def _answered(result: PartResult, rule: Rule) -> str:
@@ -50,6 +59,12 @@ def _answered(result: PartResult, rule: Rule) -> str:
     if not short:
         return says
     return f"{says} at {100 * LEVEL:.3g} % but not at the {100 * short[0]:.3g} % that one part alone must reach"
+
+
+def beside(rule: Rule) -> list[str]:
+    """Note that names the parts which no verdict hangs on; no note where there are none."""
+    parts = ", ".join(rule.beside())
+    return [f"shown beside the verdict, never decisive: {parts}"] if parts else []
 
 
 def _listed(items: Sequence[str]) -> str:
