@@ -155,7 +155,7 @@ def test_settings_beside_a_factory_are_refused() -> None:
     ("settings", "message"),
     [
         ({"lr": None}, "pass lr"),
-        ({"optimizer": "lion", "lr": 0.1}, "choose sgd or adam, or pass a factory"),
+        ({"optimizer": "lion", "lr": 0.1}, "choose one of sgd, adam, adamw, or pass a factory"),
         ({"optimizer": "adam", "lr": 0.1, "momentum": 0.9}, "adam has no momentum"),
         ({"lr": 0.1, "epochs": 0}, "no step to take"),
         ({"lr": 0.1, "snapshots": ["4ep"]}, "at step 16 lies after the end, step 12"),

@@ -6,6 +6,7 @@ The public API is this page; ``import closerlook as cl``.
 from closerlook.activations import Activations, activations, layers
 from closerlook.agreement import Agreement, Ensemble, agreement, ensemble
 from closerlook.batches import Output
+from closerlook.curvature import Sharpness, sharpness
 from closerlook.errors import CloserlookError
 from closerlook.evaluation import Evaluation, evaluate
 from closerlook.evidence import Rule, Verdict, verdict
@@ -46,16 +47,22 @@ from closerlook.similarity import (
     spectral_cca,
     svcca,
 )
-from closerlook.training import TrainResult, train
+from closerlook.training import LayerTrace, TrainResult, train
+from closerlook.training.interventions import Clip as clip
+from closerlook.training.interventions import Freeze as freeze
+from closerlook.training.interventions import GroupRate as group_rate
+from closerlook.training.interventions import LabelSmoothing as label_smoothing
+from closerlook.training.interventions import RandomRate as random_rate
 from closerlook.weights import Point, WeightSpace, loaded
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "Ensemble",
-    "Evaluation", "GridMoments", "Moments", "Output", "Point", "Profile", "Rule", "Similarity", "SpectralMoments",
-    "Subspace", "Surface", "TrainResult", "Verdict", "WeightSpace", "activations", "agreement", "barrier",
-    "barrier_matrix", "bezier", "cca", "cka", "compare", "connect", "constant", "cosine", "ensemble", "evaluate",
-    "layers", "line", "linear_decay", "loaded", "plane", "polychain", "procrustes", "profile", "pwcca", "restarts",
-    "simplex", "spectral_cca", "step_decay", "surface", "svcca", "train", "verdict", "warmup",
+    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "Ensemble", "Evaluation",
+    "GridMoments", "LayerTrace", "Moments", "Output", "Point", "Profile", "Rule", "Sharpness", "Similarity",
+    "SpectralMoments", "Subspace", "Surface", "TrainResult", "Verdict", "WeightSpace", "activations", "agreement", "barrier",
+    "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine", "ensemble",
+    "evaluate", "freeze", "group_rate", "label_smoothing", "layers", "line", "linear_decay", "loaded", "plane",
+    "polychain", "procrustes", "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex", "spectral_cca", "step_decay",
+    "surface", "svcca", "train", "verdict", "warmup",
 ]  # fmt: skip

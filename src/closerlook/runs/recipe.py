@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from closerlook.durations import Clock, Duration, to_steps
 from closerlook.schedules import Constant, LinearDecay, Schedule
+from closerlook.training.interventions import AnyIntervention
 
 
 class Frozen(BaseModel):
@@ -42,16 +43,16 @@ class ModelSpec(Frozen):
 
 
 class OptimizerSpec(Frozen):
-    """SGD or Adam with its settings; the learning rate is the schedule's factor 1."""
+    """SGD, Adam or AdamW with its settings; the learning rate is the schedule's factor 1."""
 
-    name: Literal["sgd", "adam"] = "sgd"
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float
     momentum: float = 0.9
     weight_decay: float = 5e-4
 
     def settings(self) -> dict[str, Any]:
-        """Learning rate, momentum and weight decay; Adam has no momentum setting."""
-        return {**self.model_dump(exclude={"name"}), **({"momentum": 0.0} if self.name == "adam" else {})}
+        """Learning rate, momentum and weight decay; Adam and AdamW have no momentum setting."""
+        return {**self.model_dump(exclude={"name"}), **({} if self.name == "sgd" else {"momentum": 0.0})}
 
 
 class Seeds(Frozen):
@@ -106,6 +107,20 @@ Split = Literal["train", "test"]
 MemoryFormat = Literal["channels_last", "contiguous"]
 
 
+class Watch(Frozen):
+    """What is observed in a training.
+
+    Every `layers_every` steps how far each layer moves; every `sharpness_every` steps before `sharpness_until` the top
+    Hessian eigenvalue on the first `examples` images that are set aside for reading. 0: never.
+    """
+
+    layers_every: int = 0
+    sharpness_every: int = 0
+    sharpness_until: Duration = "1dur"
+    examples: int = 500
+    blocks: dict[str, str | tuple[str, ...]] = {}
+
+
 class TrainRecipe(Frozen):
     """Train a network; `start` is a fork (whole state) of another run."""
 
@@ -121,6 +136,8 @@ class TrainRecipe(Frozen):
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "channels_last"
     seeds: Seeds
+    interventions: tuple[Annotated[AnyIntervention, Field(discriminator="kind")], ...] = ()
+    watch: Watch = Watch()
     snapshots: tuple[Duration, ...] = ()
     forks: tuple[Duration, ...] = ()
     start: Snapshot | None = None

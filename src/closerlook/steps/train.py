@@ -6,7 +6,8 @@ from closerlook.runs.recipe import TrainRecipe
 from closerlook.runs.store import RunFolder
 from closerlook.steps.registry import step
 from closerlook.steps.setting import MEMORY_FORMATS, checkpoint, fixed_batches, network, parts, training_batches
-from closerlook.training import train
+from closerlook.training import LayerTrace, train
+from closerlook.training.observers import Instrument
 
 
 @step("train")
@@ -26,6 +27,8 @@ def run(recipe: TrainRecipe, folder: RunFolder) -> None:
         validation=validation,
         snapshots=recipe.snapshots,
         forks=recipe.forks,
+        interventions=recipe.interventions,
+        observers=observers(recipe),
         start=start,
         out=folder.path,
         autocast=autocast_dtype(recipe.precision),
@@ -33,3 +36,11 @@ def run(recipe: TrainRecipe, folder: RunFolder) -> None:
         **recipe.optimizer.settings(),
     )
     files.write_json(folder.path / "results" / "outcome.json", {"diverged_at": result.diverged_at})
+
+
+def observers(recipe: TrainRecipe) -> list[Instrument]:
+    """The instruments that a recipe asks for."""
+    watch, found = recipe.watch, list[Instrument]()
+    if watch.layers_every:
+        found.append(LayerTrace(watch.layers_every, watch.blocks or None))
+    return found

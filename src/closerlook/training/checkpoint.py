@@ -18,15 +18,19 @@ INTERVAL = float(os.environ.get("CLOSERLOOK_CHECKPOINT_SECONDS", "20"))
 
 
 class Journal:
-    """Rows as JSON lines, written while they come, cut back at resume to a step and whether the run ended there."""
+    """Rows as JSON lines, written while they come, cut back at resume to a step and whether the run ended there.
 
-    def __init__(self, path: Path | None, upto: int, diverged: bool = False) -> None:
+    With `rare` rows there is no file before the first one.
+    """
+
+    def __init__(self, path: Path | None, upto: int, diverged: bool = False, rare: bool = False) -> None:
         self.rows: list[dict[str, Any]] = []
         self._path = path
         if path is not None:
             # The row of a divergence carries the number of the last step taken: it may come after the state's.
             rows = [row for row in _complete_rows(path) if diverged or "diverged" not in row]
             self.rows = [row for row in rows if row["step"] <= upto]
+        if path is not None and (path.exists() or not rare):
             files.write_bytes(path, "".join(f"{_line(row)}\n" for row in self.rows).encode())
 
     @property
@@ -42,7 +46,7 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until the rows are on the disk: a state must not outlive the rows before it."""
-        if self._path is not None:
+        if self._path is not None and self._path.exists():
             files.sync(self._path)
 
 

@@ -42,8 +42,8 @@ class Tick:
 class Observer(Protocol):
     """Called before the first step and after every step."""
 
-    def __call__(self, tick: Tick) -> None:
-        """Look at the tick; the weights are those after its step."""
+    def __call__(self, tick: Tick) -> Any:
+        """Look at the tick; the weights are those after its step. A mapping that is returned is kept as a row."""
 
 
 class Stepper(Protocol):

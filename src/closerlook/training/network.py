@@ -19,11 +19,13 @@ from closerlook.layout import fitting_layout, in_layout, lay_out
 from closerlook.schedules import Constant, Schedule
 from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
 from closerlook.training.flat import FlatOptimizer
-from closerlook.training.loop import Observer, descend, seekable
+from closerlook.training.interventions import Altered, AlteredOptimizer, Intervention, Subject
+from closerlook.training.loop import Observer, Stepper, descend, seekable
+from closerlook.training.observers import Instrument
 from closerlook.training.optimizers import OptimizerFactory, optimizer_factory
 from closerlook.training.session import Plan, Session
 from closerlook.views import FlatViews
-from closerlook.weights import Point, WeightSpace
+from closerlook.weights import Point, WeightSpace, named
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,8 @@ class TrainResult:
     """A finished training: the last point, one row per epoch, the snapshots by step.
 
     `diverged_at` is the number of steps after which the loss or the weights were not finite, or None. `exact_resume`
-    says whether the loader allows a resume inside an epoch.
+    says whether the loader allows a resume inside an epoch. `observations` are the rows that observers and
+    interventions gave, each with its step.
     """
 
     point: Point
@@ -39,6 +42,7 @@ class TrainResult:
     snapshots: Mapping[int, Point]
     diverged_at: int | None
     exact_resume: bool
+    observations: tuple[Mapping[str, Any], ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """The history, one row per epoch."""
@@ -64,7 +68,8 @@ def train(
     snapshots: Sequence[Duration] = (),
     forks: Sequence[Duration] = (),
     start: str | Path | None = None,
-    observers: Sequence[Observer] = (),
+    interventions: Sequence[Intervention] = (),
+    observers: Sequence[Observer | Instrument] = (),
     out: str | Path | None = None,
     batch_fn: BatchFn | None = None,
     device: str | torch.device | None = None,
@@ -76,7 +81,7 @@ def train(
     Parameters
     ----------
     optimizer
-        ``"sgd"``, ``"adam"``, or a factory from parameters to a torch optimizer.
+        ``"sgd"``, ``"adam"``, ``"adamw"``, or a factory from parameters to a torch optimizer.
     schedule
         Factor of the learning rate by step; default constant.
     seed
@@ -89,6 +94,12 @@ def train(
         the end are always snapshots. Forks need `out`.
     start
         A fork of another run to begin from, in place of the model's own weights and an empty optimizer.
+    interventions
+        What is changed: freezes, learning rates of single blocks, clipping, other losses; see
+        `closerlook.training.interventions`. They act together, in this order.
+    observers
+        Called with a `Tick` before the first step and after every step; a mapping that one returns is kept in
+        ``.observations``. Or instruments, which are bound to the network first (`closerlook.LayerTrace`).
     out
         Folder for ``metrics.jsonl``, ``checkpoints/`` and ``state.safetensors``. The same call goes on from
         the last state; with our loaders it ends with the bytes of an uninterrupted run.
@@ -108,20 +119,25 @@ def train(
     """
     make = optimizer_factory(optimizer, lr, momentum=momentum, weight_decay=weight_decay)
     named = {"optimizer": optimizer if isinstance(optimizer, str) else "factory", "lr": lr}
-    settings = {**named, "momentum": momentum, "weight_decay": weight_decay, "memory_format": str(memory_format)}
+    others = {"momentum": momentum, "weight_decay": weight_decay, "memory_format": str(memory_format)}
+    settings = {**named, **others, "interventions": [repr(each) for each in interventions]}
     plan = Plan(epochs, schedule or Constant(), seed, snapshots, forks, settings)
     session = Session(loader, plan, _path(out), _path(start))
     own, feed = feed_for(copy.deepcopy(model), batch_fn, device, autocast)
     layout = session.layout(lambda: fitting_layout(own, loader, feed, memory_format, gradients=True))
     # Adam counts the steps of every parameter: one that a step does not reach must not age with the others.
     task = NetworkTask(own, in_layout(feed, layout), make, optimizer == "sgd", validation, layout)
-    tick = session.run(task, observers)
+    subject = task.subject(session)
+    altered = task.alter(interventions, subject)
+    watching = [each.bind(subject) if isinstance(each, Instrument) else each for each in observers]
+    tick = session.run(task, [altered, *watching])
     return TrainResult(
         task.space.point(task.snapshot()),
         tuple(session.journal.rows),
         {step: task.space.point(state) for step, state in sorted(session.snapshots.items())},
         tick.step if tick.diverged else None,
         seekable(loader),
+        tuple(session.observations.rows),
     )
 
 
@@ -132,7 +148,9 @@ def _path(path: str | Path | None) -> Path | None:
 class NetworkTask:
     """A network, its loss and its optimizer, as the session sees them."""
 
-    optimizer: FlatOptimizer | Optimizer
+    inner: FlatOptimizer | Optimizer
+    optimizer: Stepper
+    altered: Altered
 
     def __init__(
         self,
@@ -152,22 +170,43 @@ class NetworkTask:
         if flat and len(trained) == len(self.space.names):
             self.views = FlatViews(model, self.space, gradients=True, memory_format=memory_format)
             assert self.views.gradient is not None
-            self.optimizer = FlatOptimizer(make, [self.views.buffer], self.views.gradient)
+            self.inner = FlatOptimizer(make, [self.views.buffer], self.views.gradient)
         else:
             lay_out(model, memory_format)
-            self.optimizer = make(trained)
+            self.inner = make(trained)
+        self.optimizer = self.inner
+
+    def subject(self, session: Session) -> Subject:
+        """The network in this session, for interventions and observers."""
+        trained = {name: value for name, value in named(self.model).parameters.items() if value.requires_grad}
+        owned = {name: trained[name] for name in self.space.names if name in trained}
+        return Subject(self.model, owned, session.clock, self.feed, self.inner, session.first)
+
+    def alter(self, interventions: Sequence[Intervention], subject: Subject) -> Altered:
+        """Train with these interventions."""
+        self.altered = Altered(interventions, subject)
+        self._parameters, self._trained = subject.parameters, self.altered.feed(self.feed)
+        self.optimizer = AlteredOptimizer(self.inner, self.altered) if interventions else self.inner
+        return self.altered
 
     def closure(self, batch: Any, step: int) -> float:
         """Gradients of the batch's mean loss."""
+        self.altered.begin(step)
         if self.views is None:
             self.model.zero_grad()
-            return descend(self.model, batch, self.feed).item()
+            loss = descend(self.model, batch, self._trained)
+            for name in self.altered.after_backward():
+                self._parameters[name].grad = None
+            return loss.item()
         assert self.views.gradient is not None
-        assert isinstance(self.optimizer, FlatOptimizer)
+        assert isinstance(self.inner, FlatOptimizer)
         self.views.gradient.zero_()
-        loss = descend(self.model, batch, self.feed)
+        loss = descend(self.model, batch, self._trained)
         self.views.check_gradients()
-        self.optimizer.untouched = self.views.untouched()
+        unreached = self.views.untouched()
+        held = self.altered.after_backward()
+        self.views.untouched()  # what the interventions wrote is no gradient of the next step
+        self.inner.untouched = [*unreached, *(span for name, _, span in self.space.slices() if name in held)]
         return loss.item()
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -178,22 +217,22 @@ class NetworkTask:
     def tensors(self) -> dict[str, Tensor]:
         """Weights, buffers and the optimizer's state, all in logical order: a fork may have another memory format."""
         model = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        if isinstance(self.optimizer, FlatOptimizer):
+        if isinstance(self.inner, FlatOptimizer):
             assert self.views is not None
-            own = self.optimizer.tensors()
+            own = self.inner.tensors()
             return {**model, **{name: self.views.decode(v) if v.ndim else v for name, v in own.items()}}
-        return {**model, **optimizer_tensors(self.optimizer)}
+        return {**model, **optimizer_tensors(self.inner)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy weights and buffers into the model's own tensors, whose memory format stays."""
         state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict(state)
         own = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
-        if isinstance(self.optimizer, FlatOptimizer):
+        if isinstance(self.inner, FlatOptimizer):
             assert self.views is not None
-            self.optimizer.load({name: self.views.encode(v) if v.ndim else v for name, v in own.items()})
+            self.inner.load({name: self.views.encode(v) if v.ndim else v for name, v in own.items()})
         else:
-            load_optimizer(self.optimizer, own)
+            load_optimizer(self.inner, own)
 
     def row(self) -> dict[str, Any]:
         """Norm of the weights and the validation metrics."""

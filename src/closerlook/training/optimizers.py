@@ -35,9 +35,9 @@ def optimizer_factory(optimizer: str | OptimizerFactory, lr: float | None, **set
     if lr is None:
         raise UsageError(f"{optimizer} needs a learning rate: pass lr")
     if optimizer not in _ELEMENTWISE:
-        raise UsageError(f"unknown optimizer {optimizer!r}; choose {' or '.join(_ELEMENTWISE)}, or pass a factory")
-    if optimizer == "adam" and settings.pop("momentum", 0.0):
-        raise UsageError("adam has no momentum setting; leave it at 0 or pass a factory")
+        raise UsageError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(_ELEMENTWISE)}, or pass a factory")
+    if optimizer != "sgd" and settings.pop("momentum", 0.0):
+        raise UsageError(f"{optimizer} has no momentum setting; leave it at 0 or pass a factory")
     return partial(_ELEMENTWISE[optimizer], lr=lr, **settings)
 
 
@@ -50,4 +50,6 @@ def _sgd(parameters: Iterable[Tensor], **settings: Any) -> Optimizer:
     return torch.optim.SGD(values, **settings, fused=True if full and plain else None)
 
 
-_ELEMENTWISE: Mapping[str, Callable[..., Optimizer]] = {"sgd": _sgd, "adam": torch.optim.Adam}
+_ELEMENTWISE: Mapping[str, Callable[..., Optimizer]] = {
+    "sgd": _sgd, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
+}  # fmt: skip

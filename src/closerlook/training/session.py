@@ -16,6 +16,8 @@ from closerlook.schedules import Schedule
 from closerlook.training.checkpoint import Journal, StateFile
 from closerlook.training.loop import Observer, Stepper, Tick, optimise, seekable
 
+OBSERVATIONS = "observations.jsonl"
+
 
 class Task(Protocol):
     """What is trained: it fills gradients, and can be looked at, saved and put back."""
@@ -89,7 +91,7 @@ class Session:
             files.remove_temporaries(self.out)
         saved = self._state.read()
         if saved is not None:
-            if "found" not in saved[1]:
+            if "observations" not in saved[1]:
                 raise self._state.unusable("it was written by another version of closerlook")
             self._check(saved[1]["call"])
             self._found = saved[1]["found"]
@@ -122,13 +124,22 @@ class Session:
         tick = self._begin()
         factor = self.plan.schedule.factor(self.clock)
         # The state comes last: a run that is stopped in an observer shows it the same step again.
-        watchers = [self._look, self._record, *observers, self._keep]
+        watchers = [self._look, self._record, self._ask(observers), self._keep]
         tick = optimise(self.task.closure, self.task.optimizer, factor, self.loader, tick, watchers, self.plan.seed)
         for step in sorted(self._kept - set(self.snapshots)):
             path = self._file(f"checkpoints/step-{step:06d}.safetensors")
             if path is not None and path.exists():
                 self.snapshots[step] = files.read_tensors(path)[0]
         return tick
+
+    def first(self) -> dict[str, Tensor]:
+        """The weights of step 0, also in a run that goes on."""
+        if 0 not in self.snapshots:
+            path = self._file("checkpoints/step-000000.safetensors")
+            if path is None or not path.exists():
+                raise UsageError("the weights of step 0 are not there yet: ask from the first step on")
+            self.snapshots[0] = files.read_tensors(path)[0]
+        return self.snapshots[0]
 
     def _begin(self) -> Tick:
         saved, self._saved = self._saved, None
@@ -139,11 +150,13 @@ class Session:
             tick.step, tick.first_epoch, tick.diverged = note["step"], note["first_epoch"], note["diverged"]
             self._loss_sum, self._losses = note["loss_sum"], note["losses"]
             self.journal = Journal(self._file("metrics.jsonl"), tick.step, tick.diverged)
+            self.observations = Journal(self._file(OBSERVATIONS), tick.step, tick.diverged, rare=True)
             self._written = set(note["written"])
-            self._check_what_was_before(note["journal"])
+            self._check_what_was_before(note["journal"], note["observations"])
             self.task.load(tensors)
             return tick
         self.journal = Journal(self._file("metrics.jsonl"), tick.step)
+        self.observations = Journal(self._file(OBSERVATIONS), tick.step - 1, rare=True)
         if self.start is not None:
             tensors, note = files.read_tensors(self.start)
             if "fork" not in note:
@@ -154,10 +167,12 @@ class Session:
             self.task.load(tensors)
         return tick
 
-    def _check_what_was_before(self, journal: str) -> None:
+    def _check_what_was_before(self, journal: str, observations: str) -> None:
         # What is on the disk from before the state is not made again: it must be what it was.
         if self.journal.digest != journal:
             raise self._state.unusable("rows of metrics.jsonl from before it are lost or changed")
+        if self.observations.digest != observations:
+            raise self._state.unusable(f"rows of {OBSERVATIONS} from before it are lost or changed")
         for name in self._written:
             try:
                 files.read_tensors(self._file(name) or name)
@@ -197,6 +212,20 @@ class Session:
             self.journal.add({"step": tick.step, "epoch": tick.epoch, "lr": tick.lr, "loss": mean, **self.task.row()})
             self._loss_sum, self._losses = 0.0, 0
 
+    def _ask(self, observers: Sequence[Observer]) -> Observer:
+        def ask(tick: Tick) -> None:
+            answers = [observe(tick) for observe in observers]
+            row = {key: value for told in answers if isinstance(told, Mapping) for key, value in told.items()}
+            # A state may be that of step 0, which a resumed run shows its observers again.
+            if row and (tick.step, tick.diverged) != self._observed():
+                self.observations.add({"step": tick.step, **row, **({"diverged": True} if tick.diverged else {})})
+
+        return ask
+
+    def _observed(self) -> tuple[int, bool]:
+        last = self.observations.rows[-1] if self.observations.rows else {"step": -1}
+        return last["step"], "diverged" in last
+
     def _keep(self, tick: Tick) -> None:
         note = {"step": tick.step, "epoch": tick.epoch, "first_epoch": tick.first_epoch}
         if tick.step in self._kept and not tick.diverged:
@@ -207,8 +236,10 @@ class Session:
         may_stop = tick.ends_epoch or seekable(self.loader)
         if tick.diverged or tick.step == tick.total or (may_stop and self._state.due()):
             losses = {"loss_sum": self._loss_sum, "losses": self._losses}
-            before = {"journal": self.journal.digest, "written": sorted(self._written), "found": self._found}
+            rows = {"journal": self.journal.digest, "observations": self.observations.digest}
+            before = {**rows, "written": sorted(self._written), "found": self._found}
             self.journal.sync()
+            self.observations.sync()
             told = {**note, **losses, **before, "diverged": tick.diverged, "call": self._call()}
             self._state.write(self.task.tensors(), told)
 

@@ -1,0 +1,21 @@
+"""Interventions: what is changed in a training to see whether it matters. Frozen data, functions of the step alone."""
+
+from collections.abc import Mapping
+
+from closerlook.training.interventions.altered import Altered, AlteredOptimizer
+from closerlook.training.interventions.change import Change, Intervention, Subject
+from closerlook.training.interventions.clip import Clip
+from closerlook.training.interventions.freeze import Freeze
+from closerlook.training.interventions.rates import GroupRate, RandomRate
+from closerlook.training.interventions.smoothing import LabelSmoothing
+
+AnyIntervention = GroupRate | RandomRate | Freeze | Clip | LabelSmoothing
+INTERVENTIONS: Mapping[str, type[Intervention]] = {
+    "group_rate": GroupRate, "random_rate": RandomRate, "freeze": Freeze, "clip": Clip,
+    "label_smoothing": LabelSmoothing,
+}  # fmt: skip
+
+__all__ = [
+    "INTERVENTIONS", "Altered", "AlteredOptimizer", "AnyIntervention", "Change", "Clip", "Freeze", "GroupRate",
+    "Intervention", "LabelSmoothing", "RandomRate", "Subject",
+]  # fmt: skip

@@ -1,0 +1,139 @@
+"""Instruments that watch a training: how far each layer moves, and from where."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from closerlook.errors import UsageError
+from closerlook.training.interventions import Subject
+from closerlook.training.loop import Observer, Tick
+
+Blocks = Mapping[str, str | tuple[str, ...]]
+
+
+class Instrument:
+    """An observer that looks at the network itself: `bind` gives the one for a run."""
+
+    def bind(self, subject: Subject) -> Observer:
+        """The observer of this network."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LayerTrace(Instrument):
+    """Per layer, every few steps: gradient norm, relative and angular update, distance and similarity to the start.
+
+    With w the weights of a layer before a step, w' after it and w_0 at step 0, a row holds for each layer
+
+    - ``gradient``: |g|, as the optimizer got it (clipped, if it was);
+    - ``update``: |w' - w| / |w|, and ``angle``: the angle between w and w' in radians;
+    - ``distance``: |w' - w_0| / |w_0|, and ``similarity``: cos(w', w_0).
+
+    Norms are summed in float64. A layer that was zero has no relative numbers (None).
+
+    Parameters
+    ----------
+    every
+        Steps between two rows.
+    blocks
+        Patterns of parameter names by block; by default every module that owns parameters is one.
+
+    Notes
+    -----
+    Cost: a copy of the weights before each observed step, and about six passes over them; with ``every=10`` well under
+    one percent of a training step for convolutions.
+
+    Examples
+    --------
+    >>> import closerlook as cl
+    >>> data = [(torch.eye(4), torch.arange(4))]
+    >>> rows = cl.train(nn.Linear(4, 4), data, lr=0.1, epochs=2, observers=[LayerTrace()]).observations
+    >>> sorted(rows[0]["layers"]["weight, bias"])
+    ['angle', 'distance', 'gradient', 'similarity', 'update']
+    """
+
+    every: int = 1
+    blocks: Blocks | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an interval that never comes."""
+        if self.every < 1:
+            raise UsageError(f"layers cannot be observed every {self.every} steps; give at least 1")
+
+    def bind(self, subject: Subject) -> Observer:
+        """Find the blocks and begin to watch."""
+        return _LayerWatch(blocks_of(subject, self.blocks), self.every, subject)
+
+
+def blocks_of(subject: Subject, blocks: Blocks | None = None) -> dict[str, list[str]]:
+    """Names of the trained parameters by block; by default by the module that owns them.
+
+    Raises
+    ------
+    UsageError
+        A block without a parameter.
+    """
+    if blocks is not None:
+        return {block: subject.matching(patterns) for block, patterns in blocks.items()}
+    found: dict[str, list[str]] = {}
+    for name in subject.parameters:
+        found.setdefault(name.rpartition(".")[0], []).append(name)
+    return {block or ", ".join(names): names for block, names in found.items()}
+
+
+class _LayerWatch:
+    def __init__(self, blocks: Mapping[str, Sequence[str]], every: int, subject: Subject) -> None:
+        self._blocks = {block: [subject.parameters[name] for name in names] for block, names in blocks.items()}
+        self._names, self._every, self._start_of = blocks, every, subject.start
+        self._start: Mapping[str, Sequence[Tensor]] | None = None
+        # A run that goes on begins with the weights of its last step.
+        self._before: Mapping[str, Sequence[Tensor]] | None = None
+
+    def __call__(self, tick: Tick) -> dict[str, Any] | None:
+        row = None
+        if self._before is not None and not tick.diverged:
+            row = {"lr": tick.lr, "loss": tick.loss, "layers": self._numbers(self._before)}
+        self._before = self._copy() if (tick.step + 1) % self._every == 0 else None
+        return row
+
+    def _numbers(self, before: Mapping[str, Sequence[Tensor]]) -> dict[str, dict[str, float | None]]:
+        if self._start is None:
+            state = self._start_of()
+            self._start = {block: [state[name] for name in names] for block, names in self._names.items()}
+        return {block: _moved(values, before[block], self._start[block]) for block, values in self._blocks.items()}
+
+    def _copy(self) -> dict[str, list[Tensor]]:
+        return {block: [value.detach().clone() for value in values] for block, values in self._blocks.items()}
+
+
+def _moved(
+    values: Sequence[nn.Parameter], before: Sequence[Tensor], start: Sequence[Tensor]
+) -> dict[str, float | None]:
+    now = [value.detach() for value in values]
+    size, old, first = _norm(now), _norm(before), _norm(start)
+    gradients = [value.grad for value in values if value.grad is not None]
+    step = _norm([a - b for a, b in zip(now, before, strict=True)])
+    away = _norm([a - b for a, b in zip(now, start, strict=True)])
+    return {
+        "gradient": _norm(gradients),
+        "update": step / old if old else None,
+        "angle": _angle(size, old, step) if size and old else None,
+        "distance": away / first if first else None,
+        "similarity": math.cos(_angle(size, first, away)) if size and first else None,
+    }
+
+
+def _norm(values: Sequence[Tensor]) -> float:
+    return math.hypot(*(float(torch.linalg.vector_norm(value, dtype=torch.float64)) for value in values))
+
+
+def _angle(a: float, b: float, c: float) -> float:
+    """The angle between two sides of a triangle from its three sides, accurate for small ones (Kahan 2014)."""
+    a, b = max(a, b), min(a, b)
+    mu = c - (a - b) if b >= c else b - (a - c)
+    ratio = ((a - b) + c) * max(mu, 0.0) / ((a + (b + c)) * max((a - c) + b, 1e-300))
+    return 2 * math.atan(math.sqrt(ratio))
