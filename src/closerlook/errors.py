@@ -33,6 +33,10 @@ class ConditionError(UsageError):
     """A covariance is too ill-conditioned for what is to be read from it."""
 
 
+class NotFiniteError(UsageError):
+    """A loss, a gradient or a curvature is NaN or infinite: there is nothing to be read at these weights."""
+
+
 class DataMissingError(UsageError):
     """A data set is on none of the places that were searched."""
 
