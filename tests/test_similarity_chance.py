@@ -142,8 +142,18 @@ def test_permutations_are_of_all_rows_and_of_their_seed() -> None:
     # Against the moments of rows that were really shuffled.
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     assert one.null[0] == pytest.approx(cka(moments_of(x, y[order])).value, abs=1e-12)
+    by_name = permutation_test(x, y, "cca:r2", permutations=9)
+    np.testing.assert_array_equal(by_name.null, permutation_test(x, y, MEASURES["r2"], permutations=9).null)
     with pytest.raises(UsageError, match="needs permutations"):
         permutation_test(x, y, permutations=0)
+
+
+def test_what_does_not_vary_is_not_significant() -> None:
+    x, constant = gaussian(60, 3, 0), torch.ones(60, 2)
+    for name in ("cka", "cca", "procrustes"):
+        test = permutation_test(x, constant, name, permutations=9)
+        assert np.isnan([test.observed.value, test.p_value]).all()
+    assert cca_permutation_test(x, constant, permutations=9).p_values.size == 0
 
 
 def test_independent_sides_are_rejected_as_often_as_the_level_says() -> None:

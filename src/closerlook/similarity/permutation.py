@@ -1,6 +1,6 @@
 """Permutation tests: the examples of y are paired at random with those of x, all of them at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from closerlook.errors import UsageError
 from closerlook.similarity.cca import usable
-from closerlook.similarity.cka import cka
+from closerlook.similarity.measures import measure as named
 from closerlook.similarity.moments import Moments
 from closerlook.similarity.pair import Pair
 from closerlook.similarity.result import Similarity
@@ -22,7 +22,10 @@ TIE = 1e-10  # values this close are equal up to rounding
 
 @dataclass(frozen=True, eq=False)
 class PermutationTest:
-    """The observed similarity, those of random pairings, and the share of all these pairings that are as high."""
+    """The observed similarity, those of random pairings, and the share of all these pairings that are as high.
+
+    `p_value` is NaN where the similarity is: a side that does not vary has nothing to test.
+    """
 
     observed: Similarity
     null: Array
@@ -32,7 +35,7 @@ class PermutationTest:
 def permutation_test(
     x: Rows,
     y: Rows,
-    measure: Callable[[Pair], Similarity] = cka,
+    measure: str | Callable[[Pair], Similarity] = "cka",
     *,
     permutations: int = 999,
     seed: int = 0,
@@ -40,7 +43,13 @@ def permutation_test(
     """Whether x [n, p] and y [n, q] are more similar than with their examples paired at random.
 
     Each permutation is one of all rows, never within batches: that would keep the classes of class-ordered data in
-    place. Own moments do not change, so each costs one product x'y and the measure.
+    place. Own moments do not change, so each costs one product x'y and the measure. Rows must be independent: those
+    that are positions of one image or tokens of one text are not.
+
+    Parameters
+    ----------
+    x, y : examples [n, p] and [n, q], such as the rows of `closerlook.activations`.
+    measure : a name such as ``"svcca:20,r2"``, or a function of a pair.
 
     Raises
     ------
@@ -55,11 +64,12 @@ def permutation_test(
     """
     pair, left, right = _centred(x, y, permutations)
     norms_x, norms_y = left.square().sum(1), right.square().sum(1)
-    observed = measure(pair)
+    read = named(measure) if isinstance(measure, str) else measure
+    observed = read(pair)
     null = []
     for order in _orders(pair.n, permutations, seed):
         cross, joint = left.T @ right[order], float(norms_x @ norms_y[order])
-        null.append(measure(replace(pair, cross=cross, joint=joint)).value)
+        null.append(read(replace(pair, cross=cross, joint=joint)).value)
     return PermutationTest(observed, np.array(null), _share(np.array(null), observed.value))
 
 
@@ -124,12 +134,14 @@ def _wilks(rho: Tensor) -> float:
 
 def _share(null: Array, observed: float) -> float:
     """Share of pairings at least as high; the observed one is one of them."""
+    if np.isnan(observed):
+        return float("nan")
     return (1 + int((null >= observed - TIE * abs(observed)).sum())) / (1 + len(null))
 
 
-def _orders(n: int, permutations: int, seed: int) -> list[Tensor]:
+def _orders(n: int, permutations: int, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randperm(n, generator=generator) for _ in range(permutations)]
+    return (torch.randperm(n, generator=generator) for _ in range(permutations))
 
 
 def _centred(x: Rows, y: Rows, permutations: int) -> tuple[Pair, Tensor, Tensor]:
