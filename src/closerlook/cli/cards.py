@@ -53,7 +53,7 @@ def rule(name: str) -> str:
     ]
     shown = [f"  {each.name} ({each.quantity} of {each.arm})" for each in chosen.illustrations]
     return "\n".join(
-        [f"rule {name}, version {chosen.version}", f"claim: {chosen.claim}", "controls, first:", *controls,
+        [f"rule {name}, version {chosen.version}", f"claim: {chosen.claim}", "controls, first:", *(controls or ["  none"]),
          "parts:", *parts, "verdict:", *_decisions(chosen), "shown, never decisive:", *shown]
     )  # fmt: skip
 
@@ -66,11 +66,17 @@ def card(kind: str, name: str) -> str:
 
 def _decisions(chosen: Rule) -> list[str]:
     gate = chosen.gate
-    lines = [f"  contradicted if {_said(chosen.contradicted)}", f"  supported if {_said(chosen.supported)}"]
+    lines = [f"  not decided unless {each.part} is yes ({each.otherwise})" for each in chosen.preconditions]
+    lines += [f"  contradicted if {_said(chosen.contradicted)}", f"  supported if {_said(chosen.supported)}"]
     if gate is not None:
         first = f"  but if {gate.part} is {gate.answer} ({gate.words}): contradicted if {_said(gate.contradicted)}, "
         lines.append(f"{first}supported if {_said(gate.supported)}")
-    return [*lines, "  else not decided; fewer than 3 seeds: numbers only; fewer than 5: provisional"]
+    lines.append("  else not decided; fewer than 3 seeds: numbers only; fewer than 5: provisional")
+    if few := [part.name for part in chosen.parts if part.all_or_nothing]:
+        lines.append(f"  open below 5 seeds, since a run trains or fails: {', '.join(few)}")
+    if beside := chosen.beside():
+        lines.append(f"  read and shown, never decisive: {', '.join(beside)}")
+    return lines + [f"  remark if {_said(remark.when)}: {remark.words}" for remark in chosen.remarks]
 
 
 def _said(condition: Condition) -> str:

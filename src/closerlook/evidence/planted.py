@@ -6,6 +6,8 @@ from typing import Any
 from closerlook.evidence.rule import Rule
 from closerlook.evidence.truths import ALL, SPREAD, Truth
 
+_CLAIM = {"N": 0.0, "W": 1.0, "WD": 1.0, "WS": 0.0, "P": 0.0}  # shares of runs that train
+
 
 def planted(rule: Rule) -> Iterator[Truth]:
     """Truths that belong to one of the rules of closerlook."""
@@ -61,6 +63,13 @@ def _warmup(rule: Rule) -> Iterator[Truth]:
     yield from _rescued(rule)
 
 
+def _warmup_small(rule: Rule) -> Iterator[Truth]:
+    """The same, and the corner in which a reading against the middle of N and W errs most."""
+    yield from _warmup(rule)
+    name = "all or nothing: N in half of the runs, WD in 75 %, the rest as the claim says"
+    yield _trains(rule, name, _CLAIM | {"N": 0.5, "WD": 0.75}, bounded=False)
+
+
 def _sized(rule: Rule, sizes: Mapping[str, float]) -> dict[str, float]:
     """Effects of every arm in standard deviations from its margin."""
     return {part.name: part.margin + sizes.get(part.arm, 0.0) * SPREAD[part.quantity] for part in rule.parts}
@@ -68,13 +77,12 @@ def _sized(rule: Rule, sizes: Mapping[str, float]) -> dict[str, float]:
 
 def _rescued(rule: Rule) -> Iterator[Truth]:
     """Runs that train or fail: N never trains and W always, unless said otherwise."""
-    claim = {"N": 0.0, "W": 1.0, "WD": 1.0, "WS": 0.0, "P": 0.0}
     often = {"N": 0.1, "W": 0.9, "WD": 0.9, "WS": 0.1, "P": 0.1}
     name = "all or nothing: N, WS, P train in 10 % of the runs, W, WD in 90 %"
     yield _trains(rule, name, often, wrong=("contradicted",))
     for at in ("WD", "WS", "P"):
-        yield _trains(rule, f"all or nothing: {at} in half of the runs, the rest as the claim says", claim | {at: 0.5})
-    half = claim | {"WD": 0.5, "WS": 0.5}
+        yield _trains(rule, f"all or nothing: {at} in half of the runs, the rest as the claim says", _CLAIM | {at: 0.5})
+    half = _CLAIM | {"WD": 0.5, "WS": 0.5}
     yield _trains(rule, "all or nothing: WD and WS in half of the runs", half, bounded=False)
 
 
@@ -89,5 +97,5 @@ def _trains(rule: Rule, name: str, shares: Mapping[str, float], **more: Any) -> 
 
 
 _PLANTED: Mapping[str, Callable[[Rule], Iterator[Truth]]] = {
-    "restarts": _restarts, "restarts-small": _restarts, "warmup": _warmup, "warmup-small": _warmup,
+    "restarts": _restarts, "restarts-small": _restarts, "warmup": _warmup, "warmup-small": _warmup_small,
 }  # fmt: skip

@@ -15,7 +15,8 @@ _HOW = {
 }
 _FREEZING = Remark(
     all_of({"H(FD)": "no", "H(WD)": "yes"}),
-    "freezing is a poor stand-in for warmup: freezing the deep block does not rescue training, warming it up does",
+    "freezing is a poor stand-in for warmup here: frozen, the deep block leaves less than half of the benefit (H(FD)); "
+    "warmed up alone, it keeps more than half (H(WD))",
 )
 _ILLUSTRATIONS = (
     Illustration("FB", "accuracy", "FB:", "test accuracy with another block frozen for as long as warmup lasts"),
@@ -52,7 +53,7 @@ def _boundary(arm: str) -> Part:
         f"B({arm})", "boundary_share", arm, (), _HALF,
         yes=f"{_HOW[arm]} moves the failure boundary more than half as far as full warmup",
         no=f"{_HOW[arm]} moves the failure boundary less than half as far as full warmup",
-        unit="of warmup's shift of the log learning rate at which training fails",
+        unit="of full warmup's shift in log learning rate",
     )  # fmt: skip
 
 
