@@ -1,5 +1,6 @@
 """One function per figure: plain arrays in, a matplotlib Axes in and out, every axis with its unit."""
 
+from closerlook.figures.causes import causal_map
 from closerlook.figures.dots import gains
 from closerlook.figures.epochs import accuracy, learning_rate, norms
 from closerlook.figures.heat_maps import heat_map
@@ -7,11 +8,14 @@ from closerlook.figures.layers import layer_profile
 from closerlook.figures.matrices import matrix
 from closerlook.figures.parts import forest
 from closerlook.figures.paths import aligned, path, segments
+from closerlook.figures.phases import phase_diagram
 from closerlook.figures.planes import surface
+from closerlook.figures.steps import block_shares, sharpness_trace, updates
 from closerlook.figures.style import panels
 from closerlook.figures.svg import to_svg
 
 __all__ = [
-    "accuracy", "aligned", "forest", "gains", "heat_map", "layer_profile", "learning_rate", "matrix", "norms",
-    "panels", "path", "segments", "surface", "to_svg",
+    "accuracy", "aligned", "block_shares", "causal_map", "forest", "gains", "heat_map", "layer_profile",
+    "learning_rate", "matrix", "norms", "panels", "path", "phase_diagram", "segments", "sharpness_trace", "surface",
+    "to_svg", "updates",
 ]  # fmt: skip

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from closerlook.errors import UsageError
+from closerlook.figures.ends import Ends, mark_ends
 from closerlook.figures.style import (
     HALO,
     INK,
@@ -67,6 +69,8 @@ def accuracy(
     *,
     floors: Sequence[float] = (),
     ylabel: str = "validation accuracy (%)",
+    diverged: Ends | None = None,
+    chance: float | None = None,
 ) -> Axes:
     """Plot accuracy against epoch, per arm and seed.
 
@@ -82,6 +86,15 @@ def accuracy(
         Epochs that get a tick at the bottom.
     ylabel
         Label of the axis, which shows percent.
+    diverged
+        Per arm and seed the epoch at which a run diverged: a cross at the accuracy that it counts with.
+    chance
+        Accuracy of guessing, in [0, 1], with which diverged runs count; a dotted line.
+
+    Raises
+    ------
+    UsageError
+        Runs diverged and there is no `chance`, or they are of no arm that is drawn.
 
     Examples
     --------
@@ -92,6 +105,11 @@ def accuracy(
     for index, (arm, by_seed) in enumerate(values_by_arm_and_seed.items()):
         lines = [100 * np.asarray(values, dtype=float) for values in by_seed.values()]
         seed_lines(ax, epoch_by_arm[arm], lines, look(index), arm)
+    if chance is not None:
+        ax.axhline(100 * chance, color=INK, linestyle=":", linewidth=1.0, label="chance")
+        mark_ends(ax, diverged or {}, list(values_by_arm_and_seed), 100 * chance)
+    elif diverged:
+        raise UsageError("a run that diverged counts as guessing; give its accuracy by chance=")
     ax.set_ylabel(wrapped(ylabel, ax, 0.65))
     return _over_epochs(ax, floors)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,7 @@ MUTED = "#6b6b6b"
 HALO = [withStroke(linewidth=2.6, foreground="white")]  # keeps a text or a mark readable on lines and fields
 WIDTH = 5.0  # inches: a phone shows 360 pt at almost its natural size, so 10 pt stay readable there
 FIELD = "cividis"  # perceptually uniform, and the same map for colour-blind readers
+_ORDERED = "viridis"  # as even as the field, with more hues: neighbouring parts stay apart
 
 _OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
@@ -59,8 +61,25 @@ def look(index: int) -> Look:
     return Look(_OKABE_ITO[index % len(_OKABE_ITO)], dash, _MARKERS[(index + turn) % len(_MARKERS)])
 
 
+def by_depth(index: int, count: int) -> Look:
+    """Give the look of part `index` of `count` ordered ones: dark is shallow, light is deep.
+
+    Examples
+    --------
+    >>> by_depth(0, 3).color, by_depth(1, 3).marker
+    ('#440154', 's')
+    """
+    share = 0.88 * index / max(1, count - 1)  # the last tenth of the map is too light on white
+    return Look(to_hex(matplotlib.colormaps[_ORDERED](share)), *look(index)[1:])
+
+
 def panels(
-    rows: int = 1, height: float = 3.3, width: float = WIDTH, share_x: bool = True, columns: int = 1
+    rows: int = 1,
+    height: float = 3.3,
+    width: float = WIDTH,
+    share_x: bool = True,
+    columns: int = 1,
+    share_y: bool = False,
 ) -> list[Axes]:
     """Make the axes of one figure, one above the other, without touching pyplot's state.
 
@@ -74,6 +93,8 @@ def panels(
         Whether all axes show the same range of x.
     columns
         Number of axes side by side.
+    share_y
+        Whether all axes show the same range of y.
 
     Returns
     -------
@@ -88,7 +109,7 @@ def panels(
     """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height * rows), layout="constrained")
-        return list(figure.subplots(rows, columns, sharex=share_x, squeeze=False).flat)
+        return list(figure.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False).flat)
 
 
 def plain(text: object) -> str:
@@ -127,6 +148,14 @@ def label_x(ax: Axes, text: str) -> None:
         ax.xaxis.label.set_visible(place.is_last_row())
 
 
+def label_y(ax: Axes, text: str) -> None:
+    """Name the y axis; of axes side by side that share it only the first keeps its name."""
+    ax.set_ylabel(wrapped(text, ax, 0.65))
+    place = ax.get_subplotspec()
+    if place is not None and len(ax.get_shared_y_axes().get_siblings(ax)) > 1:
+        ax.yaxis.label.set_visible(place.is_first_col())
+
+
 def legend_above(ax: Axes) -> None:
     """Put the legend above the axes, where it hides no data, in as many columns as fit the width."""
     handles, labels = ax.get_legend_handles_labels()
@@ -141,8 +170,19 @@ def legend_above(ax: Axes) -> None:
     )  # fmt: skip
 
 
+def legend_of_figure(ax: Axes) -> None:
+    """Put the legend of these axes above the whole figure, for axes side by side that show the same categories."""
+    handles, labels = ax.get_legend_handles_labels()
+    width = 72 * float(ax.figure.bbox.width) / float(ax.figure.dpi)
+    columns = max(1, int(width / (0.6 * font_size(ax)) // (max(map(len, labels), default=0) + 8)))
+    ax.figure.legend(
+        handles, labels, loc="outside upper left", ncols=columns, frameon=False, handlelength=3.2,
+        fontsize=font_size(ax),
+    )  # fmt: skip
+
+
 def seed_lines(
-    ax: Axes, x: ArrayLike, lines: Sequence[ArrayLike], style: Look, label: str, markers: bool = True
+    ax: Axes, x: ArrayLike, lines: Sequence[ArrayLike], style: Look, label: str, markers: bool = True, log: bool = False
 ) -> None:
     """Draw every seed as a thin line and their mean as a thick one.
 
@@ -160,17 +200,22 @@ def seed_lines(
         Name in the legend.
     markers
         Whether the mean carries about eight markers.
+    log
+        Whether the axis is logarithmic: the mean is the geometric one, what is not finite and positive leaves a gap.
     """
     x = np.asarray(x, dtype=float)
     padded = np.full((len(lines), len(x)), np.nan)
     for row, line in zip(padded, lines, strict=True):
         values = np.asarray(line, dtype=float)
         row[: len(values)] = values
+    if log:
+        padded[~(np.isfinite(padded) & (padded > 0))] = np.nan
     if len(lines) > 1:
         ax.plot(x, padded.T, color=style.color, linewidth=0.7, alpha=0.65)
     # A plain mean, not a nanmean: where a seed is missing the mean of the others would be another quantity.
+    mean = np.exp(np.log(padded).mean(axis=0)) if log else padded.mean(axis=0)
     ax.plot(
-        x, padded.mean(axis=0), color=style.color, linestyle=style.dash, linewidth=2.0, label=plain(label),
+        x, mean, color=style.color, linestyle=style.dash, linewidth=2.0, label=plain(label),
         marker=style.marker if markers else None, markersize=5, markevery=max(1, len(x) // 8),
     )  # fmt: skip
 
