@@ -6,7 +6,17 @@ The public API is this page; ``import closerlook as cl``.
 from closerlook.activations import Activations, activations, layers
 from closerlook.agreement import Agreement, Ensemble, agreement, ensemble
 from closerlook.batches import Output
-from closerlook.curvature import Sharpness, sharpness
+from closerlook.curvature import (
+    CriticalLR,
+    NoiseScale,
+    Sharpness,
+    Trace,
+    critical_lr,
+    hessian_trace,
+    noise_scale,
+    sharpness,
+    stability_threshold,
+)
 from closerlook.errors import CloserlookError
 from closerlook.evaluation import Evaluation, evaluate
 from closerlook.evidence import Rule, Verdict, verdict
@@ -58,11 +68,12 @@ from closerlook.weights import Point, WeightSpace, loaded
 __version__ = "0.1.0"
 
 __all__ = [
-    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "Ensemble", "Evaluation",
-    "GridMoments", "LayerTrace", "Moments", "Output", "Point", "Profile", "Rule", "Sharpness", "Similarity",
-    "SpectralMoments", "Subspace", "Surface", "TrainResult", "Verdict", "WeightSpace", "activations", "agreement", "barrier",
-    "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine", "ensemble",
-    "evaluate", "freeze", "group_rate", "label_smoothing", "layers", "line", "linear_decay", "loaded", "plane",
-    "polychain", "procrustes", "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex", "spectral_cca", "step_decay",
-    "surface", "svcca", "train", "verdict", "warmup",
+    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR",
+    "Ensemble", "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Profile",
+    "Rule", "Sharpness", "Similarity", "SpectralMoments", "Subspace", "Surface", "Trace", "TrainResult", "Verdict",
+    "WeightSpace", "activations", "agreement", "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip",
+    "compare", "connect", "constant", "cosine", "critical_lr", "ensemble", "evaluate", "freeze", "group_rate",
+    "hessian_trace", "label_smoothing", "layers", "line", "linear_decay", "loaded", "noise_scale", "plane",
+    "polychain", "procrustes", "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex",
+    "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca", "train", "verdict", "warmup",
 ]  # fmt: skip

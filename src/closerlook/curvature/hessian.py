@@ -16,7 +16,7 @@ from closerlook.errors import NotFiniteError, UsageError
 from closerlook.views import check_type
 from closerlook.weights import WeightSpace, named
 
-_ONCE = ("does not require grad", "not implemented", "twice", "double backward")  # in PyTorch's words
+_ONCE = ("is not implemented", "twice", "double backward")  # in PyTorch's words
 
 
 class HessianOperator:
@@ -123,9 +123,7 @@ class HessianOperator:
         self.products += 1
         parts = self._split(vector)
         total = self._over_batches(parts) if self._graph is None else self._graph.product(parts)
-        if not bool(torch.isfinite(total).all()):
-            raise NotFiniteError(f"a product with the Hessian is not finite (mean loss {self.loss:g})")
-        return total
+        return _finite(total, "a product with the Hessian")
 
     def _over_batches(self, parts: Sequence[Tensor]) -> Tensor:
         total, graph = self._zeros(), None
@@ -144,21 +142,21 @@ class HessianOperator:
     def gradient(self) -> Tensor:
         """Gradient of the mean loss [size], in one forward and backward pass over all batches."""
         total = self._zeros()
-        n, batches, loss = 0, 0, 0.0
-        for examples, summed, gradient in self.batch_gradients():
+        for _, gradient in self.batch_gradients():
             total += gradient
-            n, batches, loss = n + examples, batches + 1, loss + summed
-        self._told(n, batches, loss)
-        return total.div_(n)
+        return total.div_(self.n)
 
-    def batch_gradients(self) -> Iterator[tuple[int, float, Tensor]]:
-        """Of every batch its number of examples, the sum of its losses and the gradient [size] of that sum."""
+    def batch_gradients(self) -> Iterator[tuple[int, Tensor]]:
+        """Of every batch its number of examples and the gradient [size] of the sum of their losses."""
+        n, batches, loss = 0, 0, 0.0
         self.gradients += 1
         for batch in batches_of(self._loader):
             with derivatives(self._feed):
                 output = losses(self._model, batch, self._feed)
                 found = torch.autograd.grad(output.sum(), self._parameters, allow_unused=True)
-            yield len(output), float(output.detach().double().sum()), _flat(found, self._parameters)
+            n, batches, loss = n + len(output), batches + 1, loss + float(output.detach().double().sum())
+            yield len(output), _finite(_flat(found, self._parameters), "the gradient")
+        self._told(n, batches, loss)
 
     def _told(self, n: int, batches: int, loss: float) -> None:
         self.n, self.batches, self.loss = n, batches, loss / n
@@ -196,6 +194,12 @@ class _Graph:
                 self._gradients, self._parameters, directions, retain_graph=True, allow_unused=True
             )
         return _flat(found, self._parameters).mul_(self.scale)
+
+
+def _finite(vector: Tensor, what: str) -> Tensor:
+    if not bool(torch.isfinite(vector).all()):
+        raise NotFiniteError(f"{what} is NaN or infinite at these weights; read earlier ones, or in a wider type")
+    return vector
 
 
 def _flat(found: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
