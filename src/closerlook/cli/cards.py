@@ -53,8 +53,9 @@ def rule(name: str) -> str:
     ]
     shown = [f"  {each.name} ({each.quantity} of {each.arm})" for each in chosen.illustrations]
     return "\n".join(
-        [f"rule {name}, version {chosen.version}", f"claim: {chosen.claim}", "controls, first:", *(controls or ["  none"]),
-         "parts:", *parts, "verdict:", *_decisions(chosen), "shown, never decisive:", *shown]
+        [f"rule {name}, version {chosen.version}", f"claim: {chosen.claim}",
+         "controls, first:", *(controls or ["  none"]), "parts:", *parts,
+         "verdict:", *_decisions(chosen), "shown, never decisive:", *shown]
     )  # fmt: skip
 
 
