@@ -10,6 +10,7 @@ from closerlook.curvature import (
     CriticalLR,
     NoiseScale,
     Sharpness,
+    SharpnessTrace,
     Trace,
     critical_lr,
     hessian_trace,
@@ -68,12 +69,12 @@ from closerlook.weights import Point, WeightSpace, loaded
 __version__ = "0.1.0"
 
 __all__ = [
-    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR",
-    "Ensemble", "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Profile",
-    "Rule", "Sharpness", "Similarity", "SpectralMoments", "Subspace", "Surface", "Trace", "TrainResult", "Verdict",
-    "WeightSpace", "activations", "agreement", "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip",
+    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR", "Ensemble",
+    "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Profile", "Rule",
+    "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface", "Trace", "TrainResult",
+    "Verdict", "WeightSpace", "activations", "agreement", "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip",
     "compare", "connect", "constant", "cosine", "critical_lr", "ensemble", "evaluate", "freeze", "group_rate",
     "hessian_trace", "label_smoothing", "layers", "line", "linear_decay", "loaded", "noise_scale", "plane",
-    "polychain", "procrustes", "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex",
-    "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca", "train", "verdict", "warmup",
+    "polychain", "procrustes", "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex", "spectral_cca",
+    "stability_threshold", "step_decay", "surface", "svcca", "train", "verdict", "warmup",
 ]  # fmt: skip

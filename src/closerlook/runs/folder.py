@@ -151,6 +151,10 @@ class RunFolder:
         """The rows that a training noted, one per epoch."""
         return _rows(self._sound("metrics.jsonl"))
 
+    def observations(self) -> list[dict[str, Any]]:
+        """The rows that the observers of a training gave; none without any."""
+        return _rows(self._sound("observations.jsonl"))
+
     def _sound(self, name: str) -> Path:
         recorded = self._recorded().get(name)
         fault = recorded and self._fault(name, recorded)

@@ -1,5 +1,6 @@
 """Recipes: what a step does, as frozen data that refuses unknown keys and can be hashed and stored."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -100,7 +101,15 @@ class File(Frozen):
     sha256: str
 
 
-PointRef = Annotated[Snapshot | Bend | Average | File, Field(discriminator="kind")]
+class AtLoss(Frozen):
+    """The weights of a run at the first epoch whose training loss is as low as that of another run's snapshot."""
+
+    kind: Literal["at_loss"] = "at_loss"
+    run: str
+    like: Snapshot
+
+
+PointRef = Annotated[Snapshot | Bend | Average | File | AtLoss, Field(discriminator="kind")]
 Precision = Literal["fp32", "bf16"]
 BatchStats = Literal["recompute", "reference", "interpolate", "keep"]
 Split = Literal["train", "test"]
@@ -225,6 +234,40 @@ class BarriersRecipe(Reading):
     t: int = 11
 
 
+class BoundaryRecipe(Frozen):
+    """The largest learning rate at which a training trains: its failure boundary.
+
+    `train` is repeated, by bisection, at rates of a grid ``low factor^(i + offset)`` up to `high`; it trains when it does
+    not diverge and its last validation accuracy reaches `trains`. `offset` in [0, 1) shifts the grid, so that
+    boundaries of several seeds do not all fall on the same rates.
+    """
+
+    kind: Literal["boundary"] = "boundary"
+    version: Literal[1] = 1
+    train: TrainRecipe
+    low: float
+    high: float
+    factor: float = 1.25
+    offset: float = 0.0
+    trains: float = 0.5
+
+    @property
+    def data(self) -> DataSpec:
+        """That of the training."""
+        return self.train.data
+
+    @property
+    def model(self) -> ModelSpec:
+        """That of the training."""
+        return self.train.model
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The grid of learning rates, from low to high."""
+        count = int(math.log(self.high / self.low) / math.log(self.factor) - self.offset + 1e-9) + 1
+        return tuple(self.low * self.factor ** (place + self.offset) for place in range(count))
+
+
 class PredictRecipe(Reading):
     """Logits of points on the whole test set; an average of weights gets statistics of its own."""
 
@@ -257,7 +300,10 @@ class CompareRecipe(Frozen):
     seed: int = 0
 
 
-Recipe = TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe | CompareRecipe
+Recipe = (
+    TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe | CompareRecipe
+    | BoundaryRecipe
+)  # fmt: skip
 ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
 
 
@@ -267,9 +313,9 @@ def inputs_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _runs(value: Any) -> Iterator[str]:
-    if isinstance(value, Snapshot | Bend):
+    if isinstance(value, Snapshot | Bend | AtLoss):
         yield value.run
-    elif isinstance(value, BaseModel):
+    if isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _runs(getattr(value, name))
     elif isinstance(value, dict):

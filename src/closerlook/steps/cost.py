@@ -1,5 +1,6 @@
 """What a step costs before it runs: images through the network, and floating-point operations."""
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import (
+    BoundaryRecipe,
     CompareRecipe,
     ConnectRecipe,
     File,
@@ -54,6 +56,9 @@ def cost(recipe: Recipe) -> Cost:
 
 def counts(recipe: Recipe) -> tuple[int, int]:
     """Optimizer steps and images of a step: its cost without building the network."""
+    if isinstance(recipe, BoundaryRecipe):
+        tries = 2 + math.ceil(math.log2(max(len(recipe.rates) - 1, 1)))
+        return tries * counts(recipe.train)[0], tries * counts(recipe.train)[1]
     data = recipe.data
     if isinstance(recipe, TrainRecipe | ConnectRecipe):
         validation = data.n_validation if isinstance(recipe, TrainRecipe) else 0

@@ -12,7 +12,7 @@ from closerlook import data, files, models
 from closerlook.data import CropFlip, Source, TensorBatches
 from closerlook.errors import PointMissingError, UsageError
 from closerlook.evaluation import batch_norms
-from closerlook.runs.recipe import Average, Bend, DataSpec, File, ModelSpec, PointRef, Reading, Snapshot, Split
+from closerlook.runs.recipe import AtLoss, Average, Bend, DataSpec, File, ModelSpec, PointRef, Reading, Snapshot, Split
 from closerlook.runs.store import RunFolder
 from closerlook.weights import Point, WeightSpace
 
@@ -110,6 +110,8 @@ class Resolver:
         UsageError
             The run diverged before that step, or a file changed since the recipe was made.
         """
+        if isinstance(ref, AtLoss):
+            ref = at_loss(self.folder, ref)
         if isinstance(ref, Snapshot):
             return self.space.point(self._snapshot(ref))
         if isinstance(ref, Average):
@@ -152,6 +154,29 @@ def checkpoint(folder: RunFolder, ref: Snapshot, form: Literal["step", "fork"] =
         raise PointMissingError(f"{ref.run} has no {form} at step {ref.step}: it diverged before")
     times = "snapshots" if form == "step" else "forks"
     raise UsageError(f"{ref.run} keeps no {form} at step {ref.step}; put that time into its {times}")
+
+
+def at_loss(folder: RunFolder, ref: AtLoss) -> Snapshot:
+    """The snapshot that a reference by training loss means.
+
+    Raises
+    ------
+    PointMissingError
+        No kept epoch of the run is as low, or the other run diverged before its snapshot.
+    """
+    losses = [_epoch_losses(folder, run) for run in (ref.run, ref.like.run)]
+    if ref.like.step not in losses[1]:
+        raise PointMissingError(f"{ref.like.run} has no training loss at step {ref.like.step}: it diverged before")
+    goal, kept = losses[1][ref.like.step], RunFolder(folder.path.parent / ref.run).path / "checkpoints"
+    for step, loss in losses[0].items():
+        if loss <= goal and (kept / f"step-{step:06d}.safetensors").exists():
+            return Snapshot(run=ref.run, step=step)
+    raise PointMissingError(f"no kept epoch of {ref.run} has a training loss of {goal:g} or less")
+
+
+def _epoch_losses(folder: RunFolder, run: str) -> dict[int, float]:
+    rows = RunFolder(folder.path.parent / run).journal()
+    return {row["step"]: row["loss"] for row in rows if "diverged" not in row}
 
 
 def _curve(folder: RunFolder, ref: Bend) -> Path:

@@ -35,6 +35,11 @@ class FlatOptimizer:
         self.untouched: Sequence[slice] = ()
 
     @property
+    def first(self) -> Optimizer:
+        """The optimizer of the first range; its settings are those of all."""
+        return self._parts[0].optimizer
+
+    @property
     def param_groups(self) -> list[dict[str, Any]]:
         """The settings of every chunk's optimizer, its learning rate among them."""
         return [group for part in self._parts for group in part.optimizer.param_groups]

@@ -180,7 +180,8 @@ class NetworkTask:
         """The network in this session, for interventions and observers."""
         trained = {name: value for name, value in named(self.model).parameters.items() if value.requires_grad}
         owned = {name: trained[name] for name in self.space.names if name in trained}
-        return Subject(self.model, owned, session.clock, self.feed, self.inner, session.first)
+        optimizer = self.inner.first if isinstance(self.inner, FlatOptimizer) else self.inner
+        return Subject(self.model, owned, session.clock, self.feed, optimizer, session.first)
 
     def alter(self, interventions: Sequence[Intervention], subject: Subject) -> Altered:
         """Train with these interventions."""

@@ -7,11 +7,11 @@ from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from closerlook.batches import Feed
 from closerlook.durations import Clock
 from closerlook.errors import UsageError
-from closerlook.training.loop import Stepper
 
 Patterns = str | tuple[str, ...]
 
@@ -27,7 +27,7 @@ class Subject:
     parameters: Mapping[str, nn.Parameter]
     clock: Clock
     feed: Feed
-    optimizer: Stepper
+    optimizer: Optimizer
     start: Callable[[], Mapping[str, Tensor]] = field(default=dict)
 
     def matching(self, params: Patterns, but: Patterns = ()) -> list[str]:
