@@ -1,5 +1,6 @@
 """One function per figure: plain arrays in, a matplotlib Axes in and out, every axis with its unit."""
 
+from closerlook.figures.blocks import block_shares, updates
 from closerlook.figures.causes import causal_map
 from closerlook.figures.dots import gains
 from closerlook.figures.epochs import accuracy, learning_rate, norms
@@ -10,7 +11,7 @@ from closerlook.figures.parts import forest
 from closerlook.figures.paths import aligned, path, segments
 from closerlook.figures.phases import phase_diagram
 from closerlook.figures.planes import surface
-from closerlook.figures.steps import block_shares, sharpness_trace, updates
+from closerlook.figures.sharpness import sharpness_trace
 from closerlook.figures.style import panels
 from closerlook.figures.svg import to_svg
 

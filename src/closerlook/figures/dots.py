@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from closerlook.figures.style import Seed, legend_above, look, panels, plain, wrapped
+from closerlook.figures.seeds import Seed
+from closerlook.figures.style import legend_above, look, panels, plain, wrapped
 
 
 def gains(

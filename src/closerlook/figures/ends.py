@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Transform
 
 from closerlook.errors import UsageError
-from closerlook.figures.style import HALO, INK, Seed, look
+from closerlook.figures.seeds import Seed
+from closerlook.figures.style import HALO, INK, look
 
 Ends = Mapping[str, Mapping[Seed, float]]  # per arm and seed the position at which the run diverged
 

@@ -8,19 +8,8 @@ from numpy.typing import ArrayLike
 
 from closerlook.errors import UsageError
 from closerlook.figures.ends import Ends, mark_ends
-from closerlook.figures.style import (
-    HALO,
-    INK,
-    Seed,
-    as_lines,
-    font_size,
-    label_x,
-    legend_above,
-    look,
-    panels,
-    seed_lines,
-    wrapped,
-)
+from closerlook.figures.seeds import Seed, as_lines, seed_lines
+from closerlook.figures.style import HALO, INK, font_size, label_x, legend_above, look, panels, wrapped
 
 
 def learning_rate(

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from closerlook.figures.style import INK, Seed, label_x, legend_above, look, panels, plain, seed_lines, wrapped
+from closerlook.figures.seeds import Seed, seed_lines
+from closerlook.figures.style import INK, label_x, legend_above, look, panels, plain, wrapped
 
 Band = tuple[ArrayLike, ArrayLike]
 _GREY = "#8c8c8c"

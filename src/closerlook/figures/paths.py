@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from closerlook.figures.style import Seed, legend_above, look, panels, seed_lines, wrapped
+from closerlook.figures.seeds import Seed, seed_lines
+from closerlook.figures.style import legend_above, look, panels, wrapped
 
 
 def aligned(lines: Sequence[tuple[ArrayLike, ArrayLike]]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:

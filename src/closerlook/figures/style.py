@@ -1,18 +1,13 @@
 """How every figure looks: axes without global state; colours, dashes, markers that survive colour blindness."""
 
-from collections.abc import Sequence
 from textwrap import fill
 from typing import Any, NamedTuple
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from numpy.typing import ArrayLike, NDArray
-
-Seed = int | str
 
 INK = "#000000"
 MUTED = "#6b6b6b"
@@ -156,6 +151,13 @@ def label_y(ax: Axes, text: str) -> None:
         ax.yaxis.label.set_visible(place.is_first_col())
 
 
+def label_steps(ax: Axes, ylabel: str) -> None:
+    """Name both axes of a figure over steps."""
+    label_x(ax, "step")
+    label_y(ax, ylabel)
+    ax.locator_params(axis="x", integer=True)
+
+
 def legend_above(ax: Axes) -> None:
     """Put the legend above the axes, where it hides no data, in as many columns as fit the width."""
     handles, labels = ax.get_legend_handles_labels()
@@ -179,47 +181,3 @@ def legend_of_figure(ax: Axes) -> None:
         handles, labels, loc="outside upper left", ncols=columns, frameon=False, handlelength=3.2,
         fontsize=font_size(ax),
     )  # fmt: skip
-
-
-def seed_lines(
-    ax: Axes, x: ArrayLike, lines: Sequence[ArrayLike], style: Look, label: str, markers: bool = True, log: bool = False
-) -> None:
-    """Draw every seed as a thin line and their mean as a thick one.
-
-    Parameters
-    ----------
-    ax
-        Where to draw.
-    x
-        Positions, [n].
-    lines
-        One array [n] or shorter per seed, at least one; a run that ended early is shorter.
-    style
-        Colour, dash pattern and marker.
-    label
-        Name in the legend.
-    markers
-        Whether the mean carries about eight markers.
-    log
-        Whether the axis is logarithmic: the mean is the geometric one, what is not finite and positive leaves a gap.
-    """
-    x = np.asarray(x, dtype=float)
-    padded = np.full((len(lines), len(x)), np.nan)
-    for row, line in zip(padded, lines, strict=True):
-        values = np.asarray(line, dtype=float)
-        row[: len(values)] = values
-    if log:
-        padded[~(np.isfinite(padded) & (padded > 0))] = np.nan
-    if len(lines) > 1:
-        ax.plot(x, padded.T, color=style.color, linewidth=0.7, alpha=0.65)
-    # A plain mean, not a nanmean: where a seed is missing the mean of the others would be another quantity.
-    mean = np.exp(np.log(padded).mean(axis=0)) if log else padded.mean(axis=0)
-    ax.plot(
-        x, mean, color=style.color, linestyle=style.dash, linewidth=2.0, label=plain(label),
-        marker=style.marker if markers else None, markersize=5, markevery=max(1, len(x) // 8),
-    )  # fmt: skip
-
-
-def as_lines(values: ArrayLike) -> list[NDArray[np.float64]]:
-    """Split an array [n] or [seeds, n] into one line per seed."""
-    return list(np.atleast_2d(np.asarray(values, dtype=float)))
