@@ -77,7 +77,7 @@ def seed_all(seed: int, loader: Loader | None = None) -> None:
         source.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)  # it takes no more
     random.seed(seed)
 
 

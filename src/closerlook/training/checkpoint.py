@@ -30,7 +30,9 @@ class Journal:
             # The row of a divergence carries the number of the last step taken: it may come after the state's.
             rows = [row for row in _complete_rows(path) if diverged or "diverged" not in row]
             self.rows = [row for row in rows if row["step"] <= upto]
-        if path is not None and (path.exists() or not rare):
+        if path is not None and rare and not self.rows:
+            path.unlink(missing_ok=True)
+        elif path is not None:
             files.write_bytes(path, "".join(f"{_line(row)}\n" for row in self.rows).encode())
 
     @property

@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from closerlook.batches import Feed, Loader, generators_kept, own_generators
+from closerlook.batches import Feed, Loader, generators_kept, seed_all
 from closerlook.errors import LoaderError
 
 Closure = Callable[[Any, int], float]
@@ -44,6 +44,14 @@ class Observer(Protocol):
 
     def __call__(self, tick: Tick) -> Any:
         """Look at the tick; the weights are those after its step. A mapping that is returned is kept as a row."""
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """An observer that looks at the weights before a step as well."""
+
+    def resume(self, tick: Tick) -> None:
+        """Called once in a run that goes on; the weights are those after the tick's step, which it was shown before."""
 
 
 class Stepper(Protocol):
@@ -139,9 +147,9 @@ def _from(loader: Any, epoch: int, done: int, seed: int) -> Iterator[Any]:
     if seekable(loader):
         loader.set_epoch(epoch)
         return iter(loader.from_batch(done))
-    # A foreign loader draws its order from a generator: seeded per epoch, a resumed run gets the same order.
-    for generator in (torch.default_generator, *own_generators(loader)):
-        generator.manual_seed(mixed_seed(seed, epoch, 1))
+    # A foreign loader draws its order, and its augmentations, from any generator: seeded per epoch, a resumed run gets
+    # the same ones.
+    seed_all(mixed_seed(seed, epoch, 1), loader)
     return iter(loader)
 
 

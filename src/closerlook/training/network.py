@@ -181,7 +181,13 @@ class NetworkTask:
         trained = {name: value for name, value in named(self.model).parameters.items() if value.requires_grad}
         owned = {name: trained[name] for name in self.space.names if name in trained}
         optimizer = self.inner.first if isinstance(self.inner, FlatOptimizer) else self.inner
-        return Subject(self.model, owned, session.clock, self.feed, optimizer, session.first)
+        stored = named(self.model).stored
+
+        def start() -> dict[str, Tensor]:
+            state = session.first()
+            return {name: state[stored[name]] for name in owned}
+
+        return Subject(self.model, owned, session.clock, session.loader, self.feed, optimizer, start)
 
     def alter(self, interventions: Sequence[Intervention], subject: Subject) -> Altered:
         """Train with these interventions."""
@@ -206,7 +212,9 @@ class NetworkTask:
         self.views.check_gradients()
         unreached = self.views.untouched()
         held = self.altered.after_backward()
-        self.views.untouched()  # what the interventions wrote is no gradient of the next step
+        for name in held:
+            self._parameters[name].grad.zero_()  # type: ignore[union-attr]  # `check_gradients` has looked
+        self.views.untouched()  # what was written here is no gradient of the next step
         self.inner.untouched = [*unreached, *(span for name, _, span in self.space.slices() if name in held)]
         return loss.item()
 

@@ -33,7 +33,8 @@ class LayerTrace(Instrument):
     - ``update``: |w' - w| / |w|, and ``angle``: the angle between w and w' in radians;
     - ``distance``: |w' - w_0| / |w_0|, and ``similarity``: cos(w', w_0).
 
-    Norms are summed in float64. A layer that was zero has no relative numbers (None).
+    Norms are summed in float64. A layer that was zero has no relative numbers (None), and None stands for what is not
+    finite. A parameter that a step does not move, frozen or not reached, has no gradient: it counts as 0.
 
     Parameters
     ----------
@@ -87,24 +88,34 @@ def blocks_of(subject: Subject, blocks: Blocks | None = None) -> dict[str, list[
 
 class _LayerWatch:
     def __init__(self, blocks: Mapping[str, Sequence[str]], every: int, subject: Subject) -> None:
+        self._names, self._every, self._subject = blocks, every, subject
         self._blocks = {block: [subject.parameters[name] for name in names] for block, names in blocks.items()}
-        self._names, self._every, self._start_of = blocks, every, subject.start
         self._start: Mapping[str, Sequence[Tensor]] | None = None
-        # A run that goes on begins with the weights of its last step.
         self._before: Mapping[str, Sequence[Tensor]] | None = None
 
     def __call__(self, tick: Tick) -> dict[str, Any] | None:
         row = None
         if self._before is not None and not tick.diverged:
             row = {"lr": tick.lr, "loss": tick.loss, "layers": self._numbers(self._before)}
-        self._before = self._copy() if (tick.step + 1) % self._every == 0 else None
+        self.resume(tick)
         return row
+
+    def resume(self, tick: Tick) -> None:
+        """Keep the weights when the next step is one to be observed."""
+        self._before = self._copy() if (tick.step + 1) % self._every == 0 else None
 
     def _numbers(self, before: Mapping[str, Sequence[Tensor]]) -> dict[str, dict[str, float | None]]:
         if self._start is None:
-            state = self._start_of()
-            self._start = {block: [state[name] for name in names] for block, names in self._names.items()}
+            self._start = self._first()
         return {block: _moved(values, before[block], self._start[block]) for block, values in self._blocks.items()}
+
+    def _first(self) -> dict[str, list[Tensor]]:
+        # In the memory format of the weights, and where they are: a difference is then one pass.
+        state, like = self._subject.start(), self._subject.parameters
+        return {
+            block: [torch.empty_like(like[name], requires_grad=False).copy_(state[name]) for name in names]
+            for block, names in self._names.items()
+        }
 
     def _copy(self) -> dict[str, list[Tensor]]:
         return {block: [value.detach().clone() for value in values] for block, values in self._blocks.items()}
@@ -115,16 +126,18 @@ def _moved(
 ) -> dict[str, float | None]:
     now = [value.detach() for value in values]
     size, old, first = _norm(now), _norm(before), _norm(start)
-    gradients = [value.grad for value in values if value.grad is not None]
+    gradients = [value.grad.to_dense() for value in values if value.grad is not None]
     step = _norm([a - b for a, b in zip(now, before, strict=True)])
     away = _norm([a - b for a, b in zip(now, start, strict=True)])
-    return {
+    numbers = {
         "gradient": _norm(gradients),
         "update": step / old if old else None,
         "angle": _angle(size, old, step) if size and old else None,
         "distance": away / first if first else None,
         "similarity": math.cos(_angle(size, first, away)) if size and first else None,
     }
+    # A row is plain JSON, which knows no infinity.
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def _norm(values: Sequence[Tensor]) -> float:

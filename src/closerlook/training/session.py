@@ -14,7 +14,7 @@ from closerlook.durations import Clock, Duration, to_steps
 from closerlook.errors import LoaderError, StoreError, UsageError
 from closerlook.schedules import Schedule
 from closerlook.training.checkpoint import Journal, StateFile
-from closerlook.training.loop import Observer, Stepper, Tick, optimise, seekable
+from closerlook.training.loop import Observer, Resuming, Stepper, Tick, optimise, seekable
 
 OBSERVATIONS = "observations.jsonl"
 
@@ -122,6 +122,9 @@ class Session:
         """Train the task to the end; returns the last tick."""
         self.task = task
         tick = self._begin()
+        for observe in observers if tick.step else ():
+            if isinstance(observe, Resuming):
+                observe.resume(tick)
         factor = self.plan.schedule.factor(self.clock)
         # The state comes last: a run that is stopped in an observer shows it the same step again.
         watchers = [self._look, self._record, self._ask(observers), self._keep]

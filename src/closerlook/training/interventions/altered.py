@@ -4,7 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from torch import nn
+
 from closerlook.batches import Feed
+from closerlook.errors import UsageError
 from closerlook.training.interventions.change import Change, Intervention, Subject
 from closerlook.training.loop import Stepper, Tick
 
@@ -13,8 +16,12 @@ class Altered:
     """The interventions of one run, in the order in which they were given; as an observer it notes what they say."""
 
     def __init__(self, interventions: Sequence[Intervention], subject: Subject) -> None:
+        for each in interventions:
+            if not isinstance(each, Intervention):
+                raise UsageError(f"{each!r} is no intervention; what only looks at a training belongs to observers")
         self._changes: list[Change] = [each.bind(subject) for each in interventions]
         self._parameters = subject.parameters
+        self._modes: dict[nn.Module, bool] = {}
         self._step = 0
 
     def feed(self, feed: Feed) -> Feed:
@@ -26,12 +33,16 @@ class Altered:
     def begin(self, step: int) -> None:
         """Before the forward pass."""
         self._step = step
-        for change in self._changes:
-            change.begin(step)
+        still = {module for change in self._changes for module in change.still(step)}
+        for module in self._modes.keys() - still:
+            module.train(self._modes.pop(module))
+        for module in still - self._modes.keys():
+            self._modes[module] = module.training
+            module.eval()
 
     def after_backward(self) -> set[str]:
         """Change the gradients; the names of the parameters that the step must not move."""
-        held = {name for change in self._changes for name in change.frozen(self._step)}
+        held = self._held(self._step)
         free = [value for name, value in self._parameters.items() if name not in held and value.grad is not None]
         for change in self._changes:
             change.gradients(self._step, free)
@@ -47,11 +58,14 @@ class Altered:
 
     def __call__(self, tick: Tick) -> Mapping[str, Any] | None:
         """What is to be noted: what froze or thawed at this step."""
-        row: dict[str, list[str]] = {}
-        for change in self._changes if not tick.diverged else ():
-            for word, names in change.says(tick.step).items():
-                row.setdefault(word, []).extend(names)
-        return row or None
+        if tick.diverged:
+            return None
+        now, before = self._held(tick.step), self._held(tick.step - 1)
+        said = {"frozen": now - before, "thawed": before - now}
+        return {word: [name for name in self._parameters if name in names] for word, names in said.items() if names}
+
+    def _held(self, step: int) -> set[str]:
+        return {name for change in self._changes for name in change.frozen(step)}
 
 
 class AlteredOptimizer:

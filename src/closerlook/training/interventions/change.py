@@ -1,6 +1,6 @@
 """What an intervention acts on, and the moments of a step at which it can act."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -9,9 +9,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from closerlook.batches import Feed
+from closerlook.batches import Feed, Loader
 from closerlook.durations import Clock
 from closerlook.errors import UsageError
+from closerlook.weights import named, named_modules
 
 Patterns = str | tuple[str, ...]
 
@@ -20,35 +21,53 @@ Patterns = str | tuple[str, ...]
 class Subject:
     """A network in training, as interventions and observers see it.
 
-    `parameters` are the trained ones by plain name, `start` gives the state dict of step 0.
+    `parameters` are the trained ones by plain name, tied ones once; `start` gives those of step 0 in the same way.
     """
 
     model: nn.Module
     parameters: Mapping[str, nn.Parameter]
     clock: Clock
+    loader: Loader
     feed: Feed
     optimizer: Optimizer
     start: Callable[[], Mapping[str, Tensor]] = field(default=dict)
 
     def matching(self, params: Patterns, but: Patterns = ()) -> list[str]:
-        """Names of the trained parameters that match `params` and not `but`.
+        """Names of the trained parameters that match `params` and not `but`; a tied one goes by any of its names.
 
         Raises
         ------
         UsageError
-            There are none.
+            There are none, or a pattern matches no parameter at all.
         """
-        found = [name for name in self.parameters if _any(name, params) and not _any(name, but)]
-        if not found:
-            left = f" but {_listed(but)}" if but else ""
-            raise UsageError(
-                f"no trained parameter matches {_listed(params)}{left}; the names are {', '.join(self.parameters)}"
-            )
+        tied: dict[int, list[str]] = {}
+        for name, value in named(self.model).parameters.items():
+            tied.setdefault(id(value), []).append(name)
+        names = {name: tied[id(value)] for name, value in self.parameters.items()}
+        found = [name for name, alike in names.items() if _any(alike, params) and not _any(alike, but)]
+        known = [name for alike in tied.values() for name in alike]
+        idle = [pattern for pattern in (*_tuple(params), *_tuple(but)) if not _any(known, pattern)]
+        if idle or not found:
+            what = _listed(tuple(idle)) if idle else _listed(params) + (f" but not {_listed(but)}" if but else "")
+            raise UsageError(f"no trained parameter matches {what}; the names are {', '.join(self.parameters)}")
+        return found
+
+    def norms(self, params: Patterns, but: Patterns = ()) -> list[nn.Module]:
+        """The layers with running statistics that own a parameter which matches `params` and not `but`.
+
+        One that owns none goes by the names of its statistics.
+        """
+        found = list[nn.Module]()
+        for prefix, module in named_modules(self.model):
+            own = list(module._parameters) if any(module.parameters(recurse=False)) else list(module._buffers)
+            names = [f"{prefix}.{name}".removeprefix(".") for name in own]
+            if getattr(module, "running_mean", None) is not None:
+                found += [module] * any(_any([name], params) and not _any([name], but) for name in names)
         return found
 
 
-def _any(name: str, patterns: Patterns) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in _tuple(patterns))
+def _any(names: Iterable[str], patterns: Patterns) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in _tuple(patterns))
 
 
 def _tuple(patterns: Patterns) -> tuple[str, ...]:
@@ -69,8 +88,9 @@ class Change:
         """The loss that is trained."""
         return feed
 
-    def begin(self, step: int) -> None:
-        """Before the forward pass of a step."""
+    def still(self, step: int) -> Collection[nn.Module]:
+        """The norm layers that use their statistics in this step, and leave them as they are."""
+        return ()
 
     def frozen(self, step: int) -> Collection[str]:
         """Names of the parameters that the step must not move."""
@@ -82,10 +102,6 @@ class Change:
     def update(self, step: int) -> AbstractContextManager[None]:
         """Around the optimizer's step."""
         return nullcontext()
-
-    def says(self, step: int) -> Mapping[str, Collection[str]]:
-        """What is to be noted before a step: a word, and the parameters that it is said of."""
-        return {}
 
 
 class Intervention:
@@ -102,11 +118,3 @@ class Intervention:
             It does not fit the network or the length of the run.
         """
         raise NotImplementedError
-
-
-def norms_of(model: nn.Module, names: Collection[str]) -> Iterator[nn.Module]:
-    """The layers with running statistics that own one of the parameters."""
-    for prefix, module in model.named_modules():
-        own = {f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)}
-        if getattr(module, "running_mean", None) is not None and own & set(names):
-            yield module

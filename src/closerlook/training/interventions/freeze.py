@@ -1,12 +1,14 @@
 """Freezing a block for a span of the training, exactly."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+
 from closerlook.durations import Duration, to_steps
 from closerlook.errors import UsageError
-from closerlook.training.interventions.change import Change, Intervention, Patterns, Subject, norms_of
+from closerlook.training.interventions.change import Change, Intervention, Patterns, Subject
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,20 @@ class Freeze(Intervention):
         begin, end = to_steps(self.begin, subject.clock), to_steps(self.end, subject.clock)
         if not begin < end:
             raise UsageError(f"a freeze from step {begin} to step {end} freezes nothing; move 'end' behind 'begin'")
-        return _Frozen(subject, subject.matching(self.params, self.but), range(begin, end), self.norm)
+        if begin >= subject.clock.total_steps:
+            total = subject.clock.total_steps
+            raise UsageError(f"a freeze from step {begin} on freezes nothing in a run of {total} steps; begin earlier")
+        names = subject.matching(self.params, self.but)
+        norms = subject.norms(self.params, self.but) if self.norm == "eval" else []
+        return _Frozen(names, norms, range(begin, end))
 
 
 class _Frozen(Change):
-    def __init__(self, subject: Subject, names: Collection[str], span: range, norm: Literal["train", "eval"]) -> None:
-        self._names, self._span = names, span
-        self._norms = list(norms_of(subject.model, names)) if norm == "eval" else []
+    def __init__(self, names: Collection[str], norms: Collection[nn.Module], span: range) -> None:
+        self._names, self._norms, self._span = names, norms, span
 
-    def begin(self, step: int) -> None:
-        for module in self._norms:
-            module.train(step not in self._span)
+    def still(self, step: int) -> Collection[nn.Module]:
+        return self._norms if step in self._span else ()
 
     def frozen(self, step: int) -> Collection[str]:
         return self._names if step in self._span else ()
-
-    def says(self, step: int) -> Mapping[str, Collection[str]]:
-        word = {self._span.start: "frozen", self._span.stop: "thawed"}.get(step)
-        return {word: self._names} if word else {}

@@ -104,5 +104,6 @@ class _Rates(Change):
         yield
         for (value, mask), old in zip(self._chosen, before, strict=True):
             # lerp gives its ends to the last bit: a factor of 0 moves nothing, and one of 1 changes nothing.
-            weight = factor if mask is None else torch.where(mask, factor, 1.0).to(value.dtype)
-            torch.lerp(old, value.detach(), weight, out=value.detach())
+            new = value.detach()
+            slowed = torch.lerp(old, new, factor)
+            new.copy_(slowed if mask is None else torch.where(mask, slowed, new))

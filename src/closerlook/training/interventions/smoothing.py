@@ -1,13 +1,16 @@
 """Label smoothing."""
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
-from closerlook.batches import BatchFn, Feed, Output
+from closerlook.batches import BatchFn, Feed, Output, batches_of
 from closerlook.errors import UsageError
 from closerlook.training.interventions.change import Change, Intervention, Subject
+from closerlook.views import buffers_kept
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class LabelSmoothing(Intervention):
     **Formula.** ``(1 - share) loss + share mean over classes of -log p``, for logits [n, classes]; with cross-entropy
     that is the ``label_smoothing`` of PyTorch.
 
-    **Cost.** One log-softmax of the logits.
+    **Cost.** One log-softmax of the logits, and one forward pass before the first step.
 
     **Source.** Szegedy et al. 2016 (arXiv 1512.00567), section 7.
 
@@ -33,10 +36,13 @@ class LabelSmoothing(Intervention):
     kind: Literal["label_smoothing"] = "label_smoothing"
 
     def bind(self, subject: Subject) -> Change:
-        """Check the share."""
+        """Check the share, and on one batch that there are logits."""
         if not 0 <= self.share < 1:
             raise UsageError(f"label smoothing takes a share of at least 0 and below 1, not {self.share}")
-        return _Smoothed(self.share)
+        smoothed = _Smoothed(self.share)
+        with closing(batches_of(subject.loader)) as batches, buffers_kept(subject.model), torch.no_grad():
+            smoothed.feed(subject.feed)(subject.model, next(batches))
+        return smoothed
 
 
 class _Smoothed(Change):
