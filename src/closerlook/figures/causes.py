@@ -103,14 +103,7 @@ def _draw(
     beyond = np.where((means[:, 1:] < EDGES[0]) | (means[:, 1:] > EDGES[1]), means[:, 1:], np.nan)
     _marks(ax, beyond.ravel(), np.repeat(center, 2), style, markersize=5)
     _marks(ax, means[:, 0], center, style, markersize=8, markeredgecolor="white")
-    for height, mean in zip(center, means[:, 0], strict=True):
-        side = int(mean > EDGES[1])
-        if np.isfinite(mean) and (side or mean < EDGES[0]):
-            text = f"{mean:.2g}".replace("-", "\N{MINUS SIGN}")
-            ax.annotate(
-                text, (EDGES[side], height), ha=("left", "right")[side], va="center", fontsize=font_size(ax),
-                color=style.color, path_effects=HALO,
-            )  # fmt: skip
+    _say(ax, means[:, 0], center, style)
 
 
 def _marks(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], style: Look, **looks: Any) -> None:
@@ -119,6 +112,17 @@ def _marks(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], style: Look
     ax.plot(x[inside], y[inside], style.marker, color=style.color, zorder=3, **looks)
     for beyond, sign, edge in ((x < EDGES[0], "<", EDGES[0] - MARGIN / 2), (x > EDGES[1], ">", EDGES[1] + MARGIN / 2)):
         ax.plot(np.full(beyond.sum(), edge), y[beyond], sign, color=style.color, zorder=3, **looks)
+
+
+def _say(ax: Axes, means: NDArray[np.float64], y: NDArray[np.float64], style: Look) -> None:
+    """Write the means that lie beyond an edge beside their triangles."""
+    for mean, height in zip(means, y, strict=True):
+        side = int(mean > EDGES[1])
+        if np.isfinite(mean) and (side or mean < EDGES[0]):
+            ax.annotate(
+                f"{mean:.2g}".replace("-", "\N{MINUS SIGN}"), (EDGES[side], height), ha=("left", "right")[side],
+                va="center", fontsize=font_size(ax), color=style.color, path_effects=HALO,
+            )  # fmt: skip
 
 
 def _name(ax: Axes, rows: Sequence[str], controls: int) -> None:
