@@ -18,7 +18,7 @@ from closerlook.curvature.blocks import Blocks, blocks_of, dots
 from closerlook.curvature.bracket import Bracket, first_rise
 from closerlook.curvature.direction import next_step
 from closerlook.curvature.hessian import HessianOperator
-from closerlook.curvature.modes import BatchNorm, losses
+from closerlook.curvature.modes import BatchNorm
 from closerlook.curvature.opened import Opened, Reading, opened
 from closerlook.errors import UsageError
 from closerlook.views import borrowed
@@ -200,7 +200,7 @@ def _losses_along(site: Opened, whole: HessianOperator) -> Iterator[Callable[[Te
 
         def loss_at(step: Tensor, eta: float) -> float:
             torch.sub(here, views.encode(whole.spread(step)), alpha=eta, out=views.buffer)
-            total = sum(float(losses(site.model, batch, site.feed).double().sum()) for batch in batches_of(site.loader))
+            total = sum(float(site.feed(site.model, batch).loss.double().sum()) for batch in batches_of(site.loader))
             return total / whole.n
 
         yield loss_at

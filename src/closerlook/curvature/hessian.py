@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from closerlook.batches import Feed, Loader, batches_of
-from closerlook.curvature.modes import derivatives, losses
 from closerlook.errors import NotFiniteError, UsageError
 from closerlook.views import check_type
 from closerlook.weights import WeightSpace, named
@@ -151,8 +150,8 @@ class HessianOperator:
         n, batches, loss = 0, 0, 0.0
         self.gradients += 1
         for batch in batches_of(self._loader):
-            with derivatives(self._feed):
-                output = losses(self._model, batch, self._feed)
+            with torch.enable_grad():
+                output = self._feed(self._model, batch).loss
                 found = torch.autograd.grad(output.sum(), self._parameters, allow_unused=True)
             n, batches, loss = n + len(output), batches + 1, loss + float(output.detach().double().sum())
             yield len(output), _finite(_flat(found, self._parameters), "the gradient")
@@ -175,10 +174,10 @@ class _Graph:
     """The gradient of one batch's summed loss, with the graph that leads to it."""
 
     def __init__(self, model: nn.Module, batch: Any, feed: Feed, parameters: Sequence[Tensor]) -> None:
-        self._parameters, self._kind, self.scale = parameters, feed.device.type, 1.0
+        self._parameters, self.scale = parameters, 1.0
         # The fused kernels of attention have no second derivative.
-        with derivatives(feed), sdpa_kernel(SDPBackend.MATH), _twice_differentiable():
-            output = losses(model, batch, feed)
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _twice_differentiable():
+            output = feed(model, batch).loss
             found = torch.autograd.grad(output.sum(), parameters, create_graph=True, allow_unused=True)
         self.n, self.loss = len(output), float(output.detach().double().sum())
         # Of a loss that is linear in some weights the gradient is constant there, and has no graph.
@@ -189,7 +188,7 @@ class _Graph:
         if not self._gradients:
             return _flat([None] * len(self._parameters), self._parameters)
         directions = [parts[number] for number in self._moving]
-        with torch.autocast(self._kind, enabled=False), _twice_differentiable():
+        with _twice_differentiable():
             found = torch.autograd.grad(
                 self._gradients, self._parameters, directions, retain_graph=True, allow_unused=True
             )

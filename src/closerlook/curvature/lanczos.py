@@ -46,7 +46,7 @@ def lanczos(
     Memory: one vector per product.
 
     An eigenvalue of multiplicity m shows once per Krylov space: where a space is exhausted, a fresh vector from
-    `generator` begins another, up to `top` of them.
+    `generator` begins another, up to `top` of them. Where the tolerance is met before, equal eigenvalues count as one.
 
     Examples
     --------
@@ -95,6 +95,8 @@ class _Run:
         rounding = 8 * torch.finfo(self.basis[0].dtype).eps * float(np.abs(self.values).max())
         if self.betas[-1] <= rounding or k == len(self.basis[0]):
             return self._exhaust(top, generator)
+        if 0 < self.exhausted < top:
+            return False  # another copy of a value that is there may be to come
         bounds = np.maximum(tolerance * np.abs(self.values[:top]), rounding)
         self.converged = k >= top and bool((self.residuals(top) <= bounds).all())
         return self.converged

@@ -66,5 +66,5 @@ def _entries(name: str, value: nn.Parameter, groups: Mapping[int, Mapping[str, A
     if not state:
         raise UsageError(f"the optimizer has taken no step with {name} yet, so it divides by nothing; take one first")
     (beta1, beta2), step = group["betas"], float(state["step"])
-    squares = state["max_exp_avg_sqs" if group["amsgrad"] else "exp_avg_sq"]
+    squares = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
     return (squares / (1 - beta2**step)).sqrt().add(group["eps"]).mul(1 - beta1**step)
