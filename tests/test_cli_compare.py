@@ -136,12 +136,30 @@ def test_another_network_on_the_other_side_and_both_nulls(place, capsys):
     status, found, _ = run(capsys, *words, "--intervals", "-o", "out")
     assert status == 0
     assert found["n"] == 300
-    assert set(found["tables"]) == {"value", "chance", "corrected", "error", "low", "high", "random", "shuffled"}
+    used, asked = {"directions_a", "directions_b"}, {"error", "low", "high", "random", "shuffled"}
+    assert set(found["tables"]) == {"value", "chance", "corrected"} | used | asked
     assert found["tables"]["shuffled"]["procrustes"][0][0] < found["tables"]["value"]["procrustes"][0][0]
     assert [side["width"] for side in found["side_a"] + found["side_b"]] == [4, 6]
     assert (place / "out" / "compare-procrustes.svg").read_text().startswith("<svg")
     assert main([*words, "--intervals"]) == 0
     assert "nearest by procrustes" in capsys.readouterr().out
+
+
+def test_intervals_and_nulls_are_shown(place, capsys):
+    words = ["compare", "a.pt", "b.pt", *ON, "--layers", "0", "2", "--measures", "svcca", "cka", "--intervals"]
+    _, found, _ = run(capsys, *words, "--nulls", "shuffled")
+    assert main([*words, "--nulls", "shuffled"]) == 0
+    header, first = capsys.readouterr().out.splitlines()[:2]
+    assert " ".join(header.split()) == "layer directions a directions b svcca chance corrected low high shuffled"
+    kinds = ("directions_a", "directions_b", "value", "chance", "corrected", "low", "high", "shuffled")
+    for kind, number in zip(kinds, first.split()[1:], strict=True):
+        assert float(number) == pytest.approx(found["tables"][kind]["svcca"][0][0], rel=1e-3)
+
+
+def test_a_measure_that_no_pair_allows_says_what_to_change(place, capsys):
+    assert main(["compare", "a.pt", "b.pt", *ON, "--measures", "svcca:60,r2", "cka"]) == 1
+    err = capsys.readouterr().err
+    assert "svcca:60,r2 of 0 / 0: A 0 has 4 directions, not 60; ask for at most 4" in err
 
 
 def test_layers(place, capsys):
@@ -169,6 +187,7 @@ def test_layers(place, capsys):
         (["a.pt", "nowhere.pt", *ON], "nowhere.pt"),
         (["a.pt", "b.pt", *ON, "--model-b", "vgg11_b"], "did you mean vgg11_bn"),
         (["a.pt", "b.pt", *ON, "--conv", "average"], "average"),
+        (["a.pt", "b.pt", *ON, "--cut", "0"], "0 is not above 0"),
     ],
 )
 def test_wrong_use_says_what_to_change(place, capsys, words, said):
@@ -237,8 +256,10 @@ def test_model_and_data_come_from_the_run_that_made_the_checkpoint(tmp_path, mon
     Path("recipe.json").write_text(json.dumps(recipe))
     status, trained, _ = run(capsys, "train", "recipe.json")
     assert status == 0
-    status, found, _ = run(capsys, "compare", *trained["checkpoints"], "--layers", "relu*")
+    status, found, _ = run(capsys, "compare", *trained["checkpoints"], "--layers", "relu*", "--nulls", "random")
     assert status == 0
     assert found["n"] == 250
     assert found["label"] == "step-000000.safetensors against step-000006.safetensors"
     assert [side["layer"] for side in found["side_a"]] == ["relu1", "relu2"]
+    # A is the initial network of seed 0, and the untrained network is another one although the seed is 0 again.
+    assert found["tables"]["random"]["cka"][0][0] < 0.95

@@ -256,6 +256,10 @@ def test_untrained_networks_are_drawn_as_their_constructors_do() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert drawn[1].out_proj.bias.abs().max() == 0  # attention sets it after its inner layer drew it
     assert not torch.equal(drawn[0].weight, model[0].weight)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        began = nn.Linear(3, 4)  # the untrained network of a seed is not where a training with that seed began
+    assert not torch.equal(untrained(began, 0).weight, began.weight)
 
 
 def test_intervals_are_the_jackknife_over_groups_of_examples() -> None:
@@ -278,6 +282,33 @@ def test_positions_of_one_image_are_left_out_together() -> None:
     values = np.array([oracle_procrustes(x[kept].reshape(-1, 8), y[kept].reshape(-1, 8)) for kept in left])
     error = np.sqrt(0.9 * ((values - values.mean()) ** 2).sum())
     np.testing.assert_allclose(found.tables["error"]["procrustes"], [[error]], rtol=1e-7)
+
+
+def test_enough_examples_for_a_value_are_enough_for_its_interval() -> None:
+    # 50 examples for 10 directions are just enough; without a tenth of them they are not.
+    found = compare(A, B, digit_batches(50, 25), ["head"], measures=["cca:r2"], intervals=True)
+    assert np.isfinite([found.tables[end]["cca:r2"][0, 0] for end in ("value", "error", "low", "high")]).all()
+    some = compare(A, B, digit_batches(45, 15), ["relu1", "head"], measures=["cca"], intervals=True)
+    for end in ("value", "error", "low", "high"):  # what has no value has no interval
+        assert np.isfinite(some.tables[end]["cca"]).tolist() == [[True, False], [False, False]]
+    with pytest.raises(TooFewExamplesError, match="leaves out 10 groups in turn, and there are 9 examples"):
+        compare(A, B, digit_batches(9, 9), ["head"], measures=["cka"], intervals=True)
+
+
+def test_a_null_that_cannot_be_had_says_why() -> None:
+    class Dead(nn.Module):
+        def __init__(self, alive: float) -> None:
+            super().__init__()
+            self.flatten, self.fc, self.relu = nn.Flatten(), nn.Linear(64, 3), nn.ReLU()
+            self.alive = alive
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.relu(self.fc(self.flatten(x)) * self.alive)
+
+    found = compare(Dead(1), Dead(1), BATCHES, ["relu"], measures=["cka"], nulls=["random"], untrained=Dead(0))
+    assert np.isfinite(found.tables["value"]["cka"]).all()
+    assert np.isnan(found.tables["random"]["cka"]).all()
+    assert found.notes == ("cka, the random null: B relu does not vary: rank 0 [relu / relu]",)
 
 
 def test_stored_activations_give_the_same_numbers(found: Comparison, tmp_path: Any) -> None:
@@ -350,7 +381,10 @@ def test_words_of_measures_reach_them() -> None:
         ({"measures": "cka"}, "measures are a list of names"),
         ({"nulls": ["permuted"]}, "no null permuted; there is random, shuffled"),
         ({"conv": "average"}, "unknown conv handling"),
+        ({"nulls": "random"}, r"nulls are a list of names such as \['random'\]"),
+        ({"measures": ["rbf_cka"]}, r"no measure 'rbf_cka'; there is .* and rbf_cka\(x, y\) of the examples"),
         ({"max_bytes": 10_000}, "need .* MB and 0 MB may be used"),
+        ({"untrained": "b.pt", "nulls": ["random"]}, "untrained is a str and not a network"),
     ],
 )
 def test_wrong_use(settings: dict[str, Any], said: str) -> None:
@@ -361,6 +395,40 @@ def test_wrong_use(settings: dict[str, Any], said: str) -> None:
 def test_unknown_layers_are_an_error_for_either_side() -> None:
     with pytest.raises(LayerError, match="did you mean relu2 or relu1"):
         compare(A, B, BATCHES, ["relu1"], ["relu3"])
+    for wrong in ("relu1", []):  # a string would be read letter by letter
+        with pytest.raises(LayerError, match="layers are a list of names or patterns"):
+            compare(A, B, BATCHES, ["relu1"], wrong)
+
+
+def test_checkpoints_are_loaded_into_networks_first() -> None:
+    for weights in ("b.pt", B.state_dict(), cl.WeightSpace(B).point(B)):
+        with pytest.raises(UsageError, match=r"model_b is a \w+ and not a network; closerlook.loaded"):
+            compare(A, weights, BATCHES)
+
+
+def test_every_number_carries_its_conventions_and_the_directions_it_used(found: Comparison) -> None:
+    assert found.conventions["cca"] == {
+        "summary": "mean", "denominator": "min_rank", "chance": "simulated from the ranks, seed 0",
+    }  # fmt: skip
+    assert found.conventions["cka"] == {"debiased": True, "chance": "exact: 0"}
+    assert "simulated from the spectra" in found.conventions["procrustes"]["chance"]
+    share = compare(A, B, BATCHES, ["relu1", "head"], measures=["svcca"])
+    for i, (layer, side) in enumerate(zip(share.layers_a, share.side_a, strict=True)):
+        shares = np.linalg.svd(centred(rows_of(A, layer)), compute_uv=False) ** 2
+        kept = int((shares.cumsum() / shares.sum() < 0.99).sum()) + 1
+        assert share.tables["directions_a"]["svcca"][i].tolist() == [kept, kept]
+        assert kept < side.rank or side.rank == found.side_a[0].rank
+    assert share.to_frame().directions_b[0] == share.table("svcca", "directions_b").iloc[0, 0]
+    old = {name: value for name, value in share.to_dict().items() if name != "conventions"}
+    assert Comparison.from_dict(old).conventions == {}
+
+
+def test_what_is_not_finite_is_named_per_spatial_frequency_too() -> None:
+    broken = small_net()
+    with torch.no_grad():
+        broken.conv2.weight[:] = float("nan")
+    with pytest.raises(UsageError, match=r"B conv2 has \d+ values of \d+ that are NaN"):
+        compare(A, broken, BATCHES, ["relu1", "conv2"], measures=["cca"], conv="spectral")
 
 
 def test_frame_and_dict_hold_everything(found: Comparison) -> None:
@@ -389,6 +457,32 @@ def test_differences_of_two_comparisons(found: Comparison) -> None:
         found - compare(A, B, BATCHES, LAYERS, measures=["cka"])
     with pytest.raises(UsageError, match="there is no chance of 'cka' here; there is value"):
         difference.table("cka", "chance")
+
+
+def test_memory_is_refused_for_all_sums_together() -> None:
+    settings: dict[str, Any] = {"measures": ["cka"], "conv": "flatten"}
+    needed = 8 * (3 * 384**2 + 4 * 768 + 512 * (768 + 8 + 3) + 3 * 2 * 384**2)
+    assert compare(A, B, BATCHES, ["relu1"], max_bytes=needed, **settings).n == 600
+    seen: list[int] = []
+    settings |= {"max_bytes": needed - 1, "untrained": B}
+    for nulls, factor in (([], 1), (["random"], 2), (["shuffled"], 2), (["random", "shuffled"], 3)):
+        megabytes = f"{factor * needed / 1e6:.0f} MB"
+        said = rf"2 layers .the widest: A model.relu1, 384 units.( and those of the nulls)? need {megabytes}"
+        with pytest.raises(UsageError, match=said):
+            compare(Counted(A, seen), B, BATCHES, ["*relu1"], nulls=nulls, **settings)
+    assert max(seen) == 64  # before a second batch is read
+
+
+class Counted(nn.Module):
+    """Notes how many examples it was shown at once."""
+
+    def __init__(self, model: nn.Module, seen: list[int]) -> None:
+        super().__init__()
+        self.model, self.seen = model, seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        return self.model(x)
 
 
 def test_the_shuffled_null_is_refused_before_its_rows_fill_the_memory() -> None:

@@ -156,6 +156,13 @@ def test_what_does_not_vary_is_not_significant() -> None:
     assert cca_permutation_test(x, constant, permutations=9).p_values.size == 0
 
 
+def test_perfect_correlations_are_significant() -> None:
+    x = gaussian(60, 2, 0)
+    found = cca_permutation_test(x, torch.stack([x[:, 0] * 2, x[:, 0] + x[:, 1]], 1), permutations=19)
+    np.testing.assert_allclose(found.rho, 1)
+    np.testing.assert_array_equal(found.p_values, [0.05, 0.05])
+
+
 def test_independent_sides_are_rejected_as_often_as_the_level_says() -> None:
     p = [permutation_test(gaussian(30, 3, seed), gaussian(30, 2, 900 + seed), permutations=39, seed=seed).p_value
          for seed in range(300)]  # fmt: skip
@@ -226,3 +233,5 @@ def test_jackknife_intervals_cover_the_population(n: int, p: int, q: int) -> Non
 def test_the_jackknife_needs_groups() -> None:
     with pytest.raises(UsageError, match="groups=10"):
         jackknife(moments_of(gaussian(100, 3, 0), gaussian(100, 2, 1)), lambda m: cka(m).value)
+    with pytest.raises(TooFewExamplesError, match="10 groups in turn, and there are 9 examples"):
+        jackknife(moments_of(gaussian(9, 3, 0), gaussian(9, 2, 1), groups=10), lambda m: cka(m).value)

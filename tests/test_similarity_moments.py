@@ -1,7 +1,10 @@
 """Sums over a stream: independent of batches and order, merged, saved, refused where they would lie."""
 
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +169,48 @@ def test_saved_sums_go_on(tmp_path: Path) -> None:
     grid.save(tmp_path / "one.safetensors")
     again.save(tmp_path / "two.safetensors")
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+
+
+WORKER = """
+import sys
+import torch
+from closerlook.similarity import GridMoments, Moments, SpectralMoments
+
+
+def part(kind, start, end):
+    x = torch.randn(90, 3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)[start:end]
+    y = x[:, :2].roll(1, 3) + x[:, 1:].square()
+    made = kind(groups=2)
+    a, b = (x, y) if kind is SpectralMoments else (x.mean((2, 3)), y.mean((2, 3)))
+    made.update({"a": a, "b": b}) if kind is GridMoments else made.update(a, b)
+    return made
+
+
+if __name__ == "__main__":
+    for kind in (Moments, GridMoments, SpectralMoments):
+        part(kind, 32, 90).save(f"{sys.argv[1]}/{kind.__name__}-other")
+"""
+
+
+def test_files_of_several_processes_are_merged(tmp_path: Path) -> None:
+    own: dict[str, Any] = {"__name__": "own"}
+    exec(WORKER, own)
+    subprocess.run([sys.executable, "-c", WORKER, tmp_path], check=True)
+    for kind in (Moments, GridMoments, SpectralMoments):
+        total = kind(groups=2)
+        own["part"](kind, 0, 31).save(tmp_path / "first")
+        own["part"](kind, 31, 32).save(tmp_path / "second")
+        for path in ("first", f"{kind.__name__}-other", "second"):
+            total.merge(kind.load(tmp_path / path))
+        total.save(tmp_path / "merged")
+        whole, merged = own["part"](kind, 0, 90), kind.load(tmp_path / "merged")
+        assert (merged.n, merged.groups) == (90, 2)
+        if kind is SpectralMoments:
+            for one, two in zip(whole.pairs(), merged.pairs(), strict=True):
+                np.testing.assert_allclose(one.correlations, two.correlations, atol=1e-12)
+        else:
+            names = ("a", "b") if kind is GridMoments else ()
+            assert_same(whole.pair(*names), merged.pair(*names))
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

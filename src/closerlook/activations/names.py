@@ -1,6 +1,6 @@
 """Layers by name: wildcards, numbered calls, chosen outputs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -66,7 +66,7 @@ class Pattern:
         return fnmatchcase(module, self.call) or fnmatchcase(f"{module}#{call}", self.call)
 
 
-def choose(layers: Sequence[Layer], patterns: Iterable[str]) -> tuple[Layer, ...]:
+def choose(layers: Sequence[Layer], patterns: Sequence[str]) -> tuple[Layer, ...]:
     """The layers that the patterns match, in the order of the forward pass.
 
     A pattern with wildcards leaves out what cannot be compared and, of several layers that hand on one tensor
@@ -75,8 +75,9 @@ def choose(layers: Sequence[Layer], patterns: Iterable[str]) -> tuple[Layer, ...
     Raises
     ------
     LayerError
-        A pattern matches no layer (close names are given), or names one whose output cannot be compared.
+        There is no pattern, one matches no layer (close names are given), or names one whose output cannot be compared.
     """
+    check_patterns(patterns)
     named: set[str] = set()
     matched: set[str] = set()
     for pattern in map(Pattern.read, patterns):
@@ -88,6 +89,18 @@ def choose(layers: Sequence[Layer], patterns: Iterable[str]) -> tuple[Layer, ...
     return tuple(
         each for each in layers if each.name in named or (each.name in matched and each.same_as not in matched)
     )
+
+
+def check_patterns(patterns: Sequence[str]) -> None:
+    """Raise when patterns are no list of names; a string would be read letter by letter.
+
+    Raises
+    ------
+    LayerError
+        There is no pattern, or a string.
+    """
+    if isinstance(patterns, str) or not patterns:
+        raise LayerError(f"layers are a list of names or patterns such as ['*relu*'], not {patterns!r}")
 
 
 def _check(pattern: Pattern, found: Sequence[Layer], layers: Sequence[Layer]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from closerlook.activations.forward import Forward
 from closerlook.activations.hooks import Listing, listening
-from closerlook.activations.names import Layer, choose
+from closerlook.activations.names import Layer, check_patterns, choose
 from closerlook.activations.outputs import tensor_in
 from closerlook.activations.rows import Handling
 from closerlook.batches import BatchFn, feed_for
@@ -113,6 +113,7 @@ def reading(
     device: str | torch.device | None = None,
 ) -> Iterator[Reader]:
     """A reader on the model in eval mode; modes and buffers come back as they were, also after an exception."""
+    check_patterns(patterns)
     model, feed = feed_for(_bare(model), batch_fn, device)
     with modes_kept(model), buffers_kept(model):
         model.eval()

@@ -18,6 +18,7 @@ from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import CompareRecipe, DataSpec, ModelSpec
 from closerlook.runs.store import Store
 from closerlook.similarity import Comparison, chosen
+from closerlook.similarity.untrained import APART
 from closerlook.steps.setting import network, source
 from closerlook.weights import WeightSpace
 
@@ -55,7 +56,8 @@ def compare(
     _check(specs["data"], b, model_b or specs["model"], comparing.layers_b or comparing.layers)
     chosen(comparing.measures, comparing.conv == "spectral")
     first, second = references((a, b))
-    recipe = CompareRecipe(**specs, **comparing.of(), model_b=model_b, a=first, b=second, seed=subject.seed)
+    seed = subject.seed + APART  # of the untrained network
+    recipe = CompareRecipe(**specs, **comparing.of(), model_b=model_b, a=first, b=second, seed=seed)
     if dry_run:
         return dry([recipe], store, json)
     finish([recipe], store)

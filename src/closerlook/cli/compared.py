@@ -1,5 +1,6 @@
 """A comparison of layers for people: tables, figures, and what such numbers mean nothing without."""
 
+from collections.abc import Sequence
 from math import isfinite
 
 from matplotlib.axes import Axes
@@ -8,12 +9,17 @@ from closerlook.cli.answer import columns
 from closerlook.similarity import Comparison
 
 _SHOWN = ("value", "chance", "corrected")
+_ASKED = ("low", "high", "random", "shuffled")
 
 
 def text(found: Comparison, split: str) -> str:
     """Values of layers of the same name, or each layer's nearest one where no names agree; then what they carry."""
     named = any(layer in found.layers_b for layer in found.layers_a)
-    table = _same(found) if named else _nearest(found)
+    asked = [kind for kind in _ASKED if kind in found.tables]
+    if named and asked:
+        table = "\n\n".join(_each(found, name, asked) for name in found.measures)
+    else:
+        table = _same(found) if named else _nearest(found)
     carried = (
         f"\n{found.n:,} {split} images, {found.handling_used}, forward passes in {found.dtype}. A value's chance level "
         "is what examples paired\nat random would give; corrected = (value - chance) / (1 - chance)."
@@ -39,6 +45,19 @@ def _same(found: Comparison) -> str:
         (side.layer, side.width, side.rank, *(column[index] for column in numbers)) for index, side in enumerate(sides)
     ]
     return columns(header, rows)
+
+
+def _each(found: Comparison, measure: str, asked: Sequence[str]) -> str:
+    """One measure with its intervals and nulls: side by side they would not fit on a terminal."""
+    kinds = ("directions_a", "directions_b", *_SHOWN, *asked)
+    numbers = {kind: found.diagonal(measure, kind) for kind in kinds if kind in found.tables}
+    header = ["layer", *(measure if kind == "value" else kind.replace("_", " ") for kind in numbers)]
+    layers = list(numbers["value"].index)
+    return columns(header, [(layer, *(_plain(of[layer]) for of in numbers.values())) for layer in layers])
+
+
+def _plain(number: float) -> float | int:
+    return int(number) if number.is_integer() and number > 1 else number
 
 
 def _nearest(found: Comparison) -> str:

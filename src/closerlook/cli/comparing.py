@@ -5,12 +5,24 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
 
-from closerlook.cli.options import Positive, Real
+from closerlook.cli.options import Positive
 from closerlook.cli.pairs import read_pairs
 from closerlook.cli.points import with_source
 from closerlook.runs.recipe import ModelSpec, Split
 
+
+def _above_zero(words: list[str]) -> float:
+    if not float(words[0]) > 0:
+        raise ValueError(f"{words[0]} is not above 0")
+    return float(words[0])
+
+
+above_zero = PrimitiveConstructorSpec(
+    nargs=1, metavar="X", instance_from_str=_above_zero, is_instance=lambda value: isinstance(value, float),
+    str_from_instance=lambda value: [str(value)],
+)  # fmt: skip
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Patterns = Annotated[tuple[str, ...], arg(metavar="PATTERN ...")]
 PatternsB = Annotated[tuple[str, ...] | None, arg(metavar="PATTERN ...", help_behavior_hint="(default: as A)")]
@@ -35,7 +47,7 @@ class Comparing:
     tokens
         The same for token sequences; first takes the first token.
     nulls
-        Also compare A with an untrained B, or with B's images in another order.
+        Also compare A with an untrained B (random), or with B's images in another order (shuffled).
     intervals
         Standard errors over images.
     insist
@@ -56,7 +68,7 @@ class Comparing:
     nulls: Annotated[tuple[Literal["random", "shuffled"], ...], arg(metavar="{random,shuffled} ...")] = ()
     intervals: Flag = False
     insist: Flag = False
-    cut: Real = 1.0
+    cut: Annotated[float, above_zero] = 1.0
     split: Split = "train"
     read_size: Positive = 500
 

@@ -23,6 +23,7 @@ class Chance:
 
     how: str
     read: Callable[[], tuple[float, float]]
+    draws: int = 0
 
     @cached_property
     def value(self) -> float:
@@ -57,18 +58,19 @@ def top_edge(r_x: int, r_y: int, n: int) -> float:
 def mean_correlation(r_x: int, r_y: int, n: int, seed: int, scale: float = 1.0, beta: int = 1) -> Chance:
     """Chance level of the mean rho (times `scale`); beta = 1 for real data, 2 for complex."""
     return Chance(
-        f"simulated from the ranks ({draws_for(min(r_x, r_y))} draws, seed {seed})",
+        f"simulated from the ranks, seed {seed}",
         partial(_scaled, scale, _mean_correlation, r_x, r_y, n, seed, beta),
+        draws_for(min(r_x, r_y)),
     )
 
 
 def nuclear_norm(spectrum_x: Tensor, spectrum_y: Tensor, n: int, seed: int) -> Chance:
     """Chance level of the nuclear norm of a cross covariance whose own covariances have these spectra, trace 1."""
     spectrum_x, spectrum_y = sorted((spectrum_x, spectrum_y), key=len, reverse=True)  # a draw costs r_x r_y^2
-    count = draws_for(min(len(spectrum_x), len(spectrum_y)))
     return Chance(
-        f"simulated from the spectra ({count} draws, seed {seed})",
+        f"simulated from the spectra, seed {seed}",
         partial(_nuclear_norm, spectrum_x, spectrum_y, n, seed),
+        draws_for(min(len(spectrum_x), len(spectrum_y))),
     )
 
 

@@ -22,6 +22,7 @@ from closerlook.similarity.untrained import untrained as drawn_anew
 
 Null = Literal["random", "shuffled"]
 GROUPS = 10
+REPAIR = "take fewer layers, or units (conv='mean', tokens='mean')"
 
 
 def compare(
@@ -92,6 +93,7 @@ def compare(
     stored = isinstance(model_a, Activations) and isinstance(model_b, Activations)
     handling = model_a.handling if isinstance(model_a, Activations) else Handling(conv, tokens)
     read = chosen(measures, handling.conv == "spectral", insist, seed)
+    insisting = chosen(measures, handling.conv == "spectral", True, seed) if intervals else {}
     _check_nulls(nulls, stored)
     patterns = (layers_a, layers_a if layers_b is None else layers_b)
     if isinstance(model_a, Activations) and isinstance(model_b, Activations):
@@ -99,14 +101,14 @@ def compare(
     else:
         models, loader = _models(model_a, model_b, loader)
         if "random" in nulls:
-            models.append(untrained or drawn_anew(models[1], seed))
+            models.append(drawn_anew(models[1], seed) if untrained is None else _network("untrained", untrained))
         source = from_models(models, (*patterns, patterns[1]), loader, handling, batch_fn, device)
     options = {"cut": cut, "max_bytes": max_bytes, "groups": GROUPS if intervals else 1}
     with closing(source) as batches:
         seen = _Seen(handling, nulls, options)
         for layers, rows, n in batches:
             seen.update(layers, rows, n)
-    return seen.comparison(read, intervals, seed)
+    return seen.comparison(read, insisting, seed)
 
 
 class _Seen:
@@ -122,33 +124,45 @@ class _Seen:
         """Add a batch: rows of A, of B and, for the null of that name, of B untrained."""
         if not self._layers:
             self._layers = layers
-            self.grids = self._empty(1, self._options)
-            if "random" in self._nulls:
-                self._random = self._empty(2)
+            self._prepare()
         self.grids.update(rows[0], rows[1], n)
         if "random" in self._nulls:
             self._random.update(rows[0], rows[2], n)
         if "shuffled" in self._nulls:
             self._kept.append((rows[0], rows[1]))
             self._bytes += sum(value.nbytes for side in rows[:2] for value in side.values())
-            refuse_above(self._bytes, self._options["max_bytes"], "the rows that the shuffled null keeps")
+            what = "the rows that the shuffled null keeps"
+            refuse_above(self._bytes, self._options["max_bytes"], what, "take fewer layers or examples")
 
-    def comparison(self, measures: Mapping[str, Measure], intervals: bool, seed: int) -> Comparison:
-        """The numbers."""
+    def _prepare(self) -> None:
+        """Empty sums of everything, refused before the first batch is added when they do not fit together."""
+        self.grids = self._empty(1, self._options)
+        sums = [self.grids]
+        if "random" in self._nulls:
+            self._random = self._empty(2)
+            sums.append(self._random)
+        if "shuffled" in self._nulls:
+            sums.append(self._empty(1))
+        what = f"the sums of {self.grids}{' and those of the nulls' if len(sums) > 1 else ''}"
+        refuse_above(sum(each.bytes for each in sums), self._options["max_bytes"], what, REPAIR)
+
+    def comparison(self, measures: Mapping[str, Measure], insisting: Mapping[str, Measure], seed: int) -> Comparison:
+        """The numbers; with intervals where there are measures that `insist`."""
         names = [[layer.name for layer in layers] for layers in self._layers]
         cells = Cells(names[0], names[1], measures)
         tables: dict[str, dict[str, Array]] = cells.tables(self.grids)
-        if intervals:
-            tables |= cells.intervals(self.grids, tables["value"])
+        values = tables["value"]
+        if insisting:
+            tables |= cells.intervals(self.grids, values, insisting)
         if "random" in self._nulls:
-            tables["random"] = cells.values(self._random)
+            tables["random"] = cells.other(self._random, "the random null", values)
         if "shuffled" in self._nulls:
-            tables["shuffled"] = cells.values(self._shuffled(seed))
+            tables["shuffled"] = cells.other(self._shuffled(seed), "the shuffled null", values)
         types = {str(layer.dtype).removeprefix("torch.") for layers in self._layers for layer in layers}
         side_a, side_b = cells.sides(self.grids)
         return Comparison(
             side_a, side_b, tables, self.grids.n, asdict(self._handling), " and ".join(sorted(types)),
-            cells.notes() + self._notes(),
+            cells.notes() + self._notes(), conventions=cells.conventions(),
         )  # fmt: skip
 
     def _notes(self) -> tuple[str, ...]:
@@ -189,12 +203,24 @@ def _models(
 ) -> tuple[list[nn.Module], Loader]:
     if isinstance(a, Activations) or isinstance(b, Activations):
         raise UsageError("compare two networks, or the activations of both: read the other side with activations()")
+    models = [_network(name, model) for name, model in (("model_a", a), ("model_b", b))]
     if loader is None:
         raise UsageError("two networks are compared on a loader; only stored activations need none")
-    return [a, b], loader
+    return models, loader
+
+
+def _network(name: str, model: Any) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{name} is a {type(model).__name__} and not a network; closerlook.loaded(network, checkpoint) gives a "
+            "copy of a network with the weights of a file, a state dict or a point"
+        )
+    return model
 
 
 def _check_nulls(nulls: Sequence[str], stored: bool) -> None:
+    if isinstance(nulls, str):
+        raise UsageError(f"nulls are a list of names such as [{nulls!r}], not {nulls!r}")
     unknown = set(nulls) - set(get_args(Null))
     if unknown:
         raise UsageError(f"no null {', '.join(sorted(unknown))}; there is {', '.join(get_args(Null))}")

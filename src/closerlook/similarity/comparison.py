@@ -1,7 +1,7 @@
 """Similarities of all layers of A with all layers of B, each with what is needed to judge it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,11 @@ class Comparison:
     """Every measure for every pair of a layer of A and a layer of B.
 
     `tables` holds arrays [layers of A, layers of B] by what they are and by measure: ``tables["value"]["cka"]``. There
-    are ``value``, ``chance`` (expected for examples paired at random), ``corrected`` ((value - chance) / (1 - chance));
-    where asked for ``error`` (standard error over examples), ``low`` and ``high`` (a 95 % interval), ``random`` (B
-    untrained) and ``shuffled`` (B's examples permuted). NaN where a pair cannot be compared; `notes` say why.
+    are ``value``, ``chance`` (expected for examples paired at random), ``corrected`` ((value - chance) / (1 - chance)),
+    ``directions_a`` and ``directions_b`` (how many the measure used: ``svcca`` keeps fewer than there are); where asked
+    for ``error`` (standard error over examples), ``low`` and ``high`` (a 95 % interval), ``random`` (B untrained) and
+    ``shuffled`` (B's examples permuted). NaN where a pair cannot be compared; `notes` say why. `conventions` say by
+    measure which choices the number depends on, and where its chance level comes from.
     """
 
     side_a: tuple[Side, ...]
@@ -40,6 +42,7 @@ class Comparison:
     dtype: str
     notes: tuple[str, ...] = ()
     label: str = "A against B"
+    conventions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def layers_a(self) -> tuple[str, ...]:
@@ -99,6 +102,7 @@ class Comparison:
         return {
             "label": self.label, "measures": list(self.measures), "n": self.n, "dtype": self.dtype,
             "handling": dict(self.handling),
+            "conventions": {measure: dict(chosen) for measure, chosen in self.conventions.items()},
             "side_a": [_plain(asdict(side)) for side in self.side_a],
             "side_b": [_plain(asdict(side)) for side in self.side_b], "notes": list(self.notes),
             "tables": {
@@ -117,7 +121,7 @@ class Comparison:
         }
         return cls(
             sides[0], sides[1], tables, stored["n"], stored["handling"], stored["dtype"], tuple(stored["notes"]),
-            stored["label"],
+            stored["label"], stored.get("conventions", {}),
         )  # fmt: skip
 
     def plot(self, measure: str | None = None, show: str = "value", ax: Axes | None = None) -> Axes:

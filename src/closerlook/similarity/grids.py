@@ -10,6 +10,8 @@ from closerlook.activations import Handling, Layer
 from closerlook.similarity.moments import GridMoments
 from closerlook.similarity.pair import Pair
 from closerlook.similarity.sides import Side, side_of
+from closerlook.similarity.stream import needed
+from closerlook.similarity.sums import Layout
 
 Places = tuple[int, ...]
 Rows = Mapping[str, Tensor]
@@ -36,20 +38,29 @@ class Grids:
             for side, layers in (("A", layers_a), ("B", layers_b))
             for layer in layers
         }
+        self._widths = {
+            f"{side} {layer.name}": handling.units(layer.shape)
+            for side, layers in (("A", layers_a), ("B", layers_b))
+            for layer in layers
+        }
         doubles = all(layer.dtype == torch.float64 for layer in (*layers_a, *layers_b))
         self._grids = {
             places: GridMoments(
-                [
-                    (a, b)
-                    for a in self._at(places)
-                    for b in self._at(places)
-                    if a.startswith("A ") and b.startswith("B ")
-                ],
+                self._pairs(places),
                 dtype=torch.float64 if doubles else None, groups=groups, cut=cut, max_bytes=max_bytes,
             )
             for places in dict.fromkeys(self._places.values())
         }  # fmt: skip
         self.groups, self.n = groups, 0
+
+    @property
+    def bytes(self) -> int:
+        """What the sums take, and what is read from them."""
+        return sum(needed(self._form(places), self.groups) for places in self._grids)
+
+    def __str__(self) -> str:
+        widest = max(self._widths, key=self._widths.__getitem__)
+        return f"{len(self._widths)} layers (the widest: {widest}, {self._widths[widest]:,} units)"
 
     def update(self, rows_a: Rows, rows_b: Rows, n: int) -> None:
         """Add the rows of n examples; all rows of one example belong to one group."""
@@ -78,6 +89,15 @@ class Grids:
         made._places, made.groups, made.n = self._places, 1, self.n
         made._grids = {places: grid.without(group) for places, grid in self._grids.items()}
         return made
+
+    def _pairs(self, places: Places) -> list[tuple[str, str]]:
+        names = self._at(places)
+        return [(a, b) for a in names for b in names if a.startswith("A ") and b.startswith("B ")]
+
+    def _form(self, places: Places) -> Layout:
+        names = self._at(places)
+        pairs = tuple((names.index(a), names.index(b)) for a, b in self._pairs(places))
+        return Layout(tuple(names), tuple(self._widths[name] for name in names), pairs)
 
     def _at(self, places: Places) -> list[str]:
         return [name for name, here in self._places.items() if here == places]

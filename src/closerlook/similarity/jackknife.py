@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
-from closerlook.errors import UsageError
+from closerlook.errors import TooFewExamplesError, UsageError
 from closerlook.similarity.stream import Stream
 
 M = TypeVar("M", bound=Stream)
@@ -44,6 +44,8 @@ def jackknife(m: M, measure: Callable[[M], ArrayLike], *, level: float = 0.95) -
     ------
     UsageError
         The moments were not kept in groups.
+    TooFewExamplesError
+        There are fewer examples than groups.
 
     Examples
     --------
@@ -59,8 +61,18 @@ def jackknife(m: M, measure: Callable[[M], ArrayLike], *, level: float = 0.95) -
     """
     if m.groups < 2:
         raise UsageError("the jackknife leaves out groups of examples; keep them from the start, with groups=10")
+    enough_for(m.groups, m.n)
     left_out = np.array([measure(m.without(group)) for group in range(m.groups)])
     return interval(measure(m), left_out, level=level)
+
+
+def enough_for(groups: int, n: int) -> None:
+    """Raise when some of the groups would be empty: leaving them out changes nothing, and the interval is too short."""
+    if n < groups:
+        raise TooFewExamplesError(
+            f"an interval over examples leaves out {groups} groups in turn, and there are {n} examples; take at least "
+            f"{groups}, better hundreds, or do without intervals"
+        )
 
 
 def interval(value: ArrayLike, left_out: ArrayLike, *, level: float = 0.95) -> Interval:
@@ -73,7 +85,7 @@ def interval(value: ArrayLike, left_out: ArrayLike, *, level: float = 0.95) -> I
     """
     value, each = np.asarray(value, dtype=float), np.asarray(left_out, dtype=float)
     g = len(each)
-    error = np.sqrt((g - 1) * np.var(each, axis=0))
+    error = np.where(np.isnan(value), np.nan, np.sqrt((g - 1) * np.var(each, axis=0)))
     bias = (g - 1) * (each.mean(axis=0) - value)
     reach = float(student.ppf((1 + level) / 2, g - 1)) * error
     return Interval(value, bias, error, value - bias - reach, value - bias + reach)

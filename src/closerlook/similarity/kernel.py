@@ -40,7 +40,7 @@ def rbf_cka(
     n = same_length(sides)
     if n < 4:
         raise TooFewExamplesError(f"rbf_cka needs 4 examples, not {n}")
-    refuse_above(32 * n * n, max_bytes, f"the kernels of {n} examples")
+    refuse_above(32 * n * n, max_bytes, f"the kernels of {n} examples", "take fewer examples")
     conventions = {"bandwidth": bandwidth, "debiased": debiased}
     k, other = (_centred_kernel(rows, bandwidth, debiased) for rows in sides.values())
     norms = sqrt(float(k.square().sum())) * sqrt(float(other.square().sum()))

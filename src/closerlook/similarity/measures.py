@@ -52,7 +52,8 @@ def measure(name: str, insist: bool = False, seed: int = 0) -> Measure:
         "cca": cca, "svcca": svcca, "pwcca": pwcca, "cka": cka, "procrustes": procrustes,
     }  # fmt: skip
     if kind not in functions:
-        raise UsageError(f"no measure {kind!r}; there is {', '.join(functions)}")
+        known = ", ".join(functions)
+        raise UsageError(f"no measure {kind!r}; there is {known}, and rbf_cka(x, y) of the examples themselves")
     options: dict[str, Any] = {} if kind == "cka" else {"seed": seed}
     if kind in _CHECKED:
         options["insist"] = insist
@@ -82,7 +83,8 @@ def chosen(names: Sequence[str], spectral: bool = False, insist: bool = False, s
     other = [name for name in names if name not in known]
     if other:
         raise UsageError(
-            f"conv='spectral' has the measures {' and '.join(known)}, not {other[0]!r}; say measures=['cca']"
+            f"conv='spectral' has the measures {' and '.join(known)}, not {other[0]!r}; name one of those, or "
+            "take another conv"
         )
     return {name: partial(spectral_cca, summary=known[name], insist=insist, seed=seed) for name in names}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from closerlook.errors import UsageError
 
+REPAIR = "take fewer layers or pairs, average convolution maps over space before they are summed"
 SHARE = 0.8  # of what is free: the decompositions of a layer need some as well
 
 
@@ -19,13 +20,12 @@ def available() -> int:
     return min(free, limit)
 
 
-def refuse_above(needed: int, max_bytes: int | None, what: str) -> None:
+def refuse_above(needed: int, max_bytes: int | None, what: str, repair: str = REPAIR) -> None:
     """Raise before `needed` bytes are allocated for `what` when they exceed the limit."""
     limit = int(SHARE * available()) if max_bytes is None else max_bytes
     if needed > limit:
         raise UsageError(
-            f"{what} need {needed / 1e6:.0f} MB and {limit / 1e6:.0f} MB may be used; take fewer layers or pairs, "
-            "average convolution maps over space before they are summed, or raise max_bytes"
+            f"{what} need {needed / 1e6:,.0f} MB and {limit / 1e6:,.0f} MB may be used; {repair}, or raise max_bytes"
         )
 
 

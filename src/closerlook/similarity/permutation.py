@@ -136,7 +136,8 @@ def _share(null: Array, observed: float) -> float:
     """Share of pairings at least as high; the observed one is one of them."""
     if np.isnan(observed):
         return float("nan")
-    return (1 + int((null >= observed - TIE * abs(observed)).sum())) / (1 + len(null))
+    lowest = observed - TIE * abs(observed) if np.isfinite(observed) else observed  # infinite at a correlation of 1
+    return (1 + int((null >= lowest).sum())) / (1 + len(null))
 
 
 def _orders(n: int, permutations: int, seed: int) -> Iterator[Tensor]:

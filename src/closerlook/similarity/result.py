@@ -62,9 +62,9 @@ class Similarity:
         return {
             "measure": self.measure, "value": _plain(self.value), "chance": _plain(self.chance),
             "corrected": _plain(self.corrected), "chance_from": self.null.how,
-            "chance_error": _plain(self.null.error), "n": self.n, "ranks": list(self.ranks),
-            "coefficients": _plain(self.coefficients), "dropped": [list(side) for side in self.dropped],
-            "condition": _plain(np.array(self.condition)),
+            "chance_error": _plain(self.null.error), "chance_draws": self.null.draws, "n": self.n,
+            "ranks": list(self.ranks), "coefficients": _plain(self.coefficients),
+            "dropped": [list(side) for side in self.dropped], "condition": _plain(np.array(self.condition)),
             "conventions": {name: _plain(value) for name, value in self.conventions.items()},
             "details": {name: _plain(value) for name, value in self.details.items()}, "notes": list(self.notes),
         }  # fmt: skip

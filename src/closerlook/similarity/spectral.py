@@ -21,6 +21,7 @@ from closerlook.similarity.stream import Rows, Stream, checked
 from closerlook.similarity.whitening import Whitening
 
 Array = NDArray[np.float64]
+DIMENSIONS, HINT = ("images", "channels", "height", "width"), "use Moments for matrices"
 Whitenings = Sequence[tuple[Whitening, Whitening]]
 
 
@@ -58,8 +59,7 @@ class SpectralMoments(Stream):
 
     def update(self, maps_x: Rows, maps_y: Rows, group: Rows | None = None) -> None:
         """Add a batch of maps; `group` [n] numbers the group of each image (default: in turn)."""
-        dimensions, hint = ("images", "channels", "height", "width"), "use Moments for matrices"
-        maps = {name: checked(name, maps, dimensions, hint) for name, maps in (("x", maps_x), ("y", maps_y))}
+        maps = {name: checked(name, maps, DIMENSIONS, HINT) for name, maps in (("x", maps_x), ("y", maps_y))}
         forms = [tuple(each.shape[1:]) for each in maps.values()]
         self._add(maps, self._form_of({"x": forms[0], "y": forms[1]}), group)
 
@@ -150,7 +150,7 @@ def _value(pair: Pair, summary: Summary) -> float:
 
 def _mean_chance(nulls: Sequence[chance.Chance], weights: Array) -> chance.Chance:
     how = f"mean over frequencies, each {nulls[0].how}" if nulls else "undefined"
-    return chance.Chance(how, partial(_read_mean, nulls, weights))
+    return chance.Chance(how, partial(_read_mean, nulls, weights), max((null.draws for null in nulls), default=0))
 
 
 def _read_mean(nulls: Sequence[chance.Chance], weights: Array) -> tuple[float, float]:

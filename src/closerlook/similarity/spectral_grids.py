@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from closerlook.activations import Layer
-from closerlook.similarity.memory import refuse_above
 from closerlook.similarity.sides import Side, side_of
-from closerlook.similarity.spectral import MapForm, SpectralMoments
+from closerlook.similarity.spectral import DIMENSIONS, HINT, MapForm, SpectralMoments
+from closerlook.similarity.stream import checked, needed
 
 Rows = Mapping[str, Tensor]
 Shape = tuple[int, int, int]
@@ -28,9 +28,7 @@ class SpectralGrids:
     ) -> None:
         doubles = all(layer.dtype == torch.float64 for layer in (*layers_a, *layers_b))
         pairs = [(a, b) for a in layers_a for b in layers_b]
-        forms = [MapForm(_shape(a), _shape(b)) for a, b in pairs]
-        needed = sum((groups + (groups > 1)) * form.bytes for form in forms)
-        refuse_above(needed, max_bytes, f"the sums of {len(pairs)} pairs of layers at each spatial frequency")
+        self._forms = [MapForm(_shape(a), _shape(b)) for a, b in pairs]
         self._moments = {
             (a.name, b.name): SpectralMoments(
                 dtype=torch.float64 if doubles else None, groups=groups, cut=cut, max_bytes=max_bytes
@@ -39,8 +37,20 @@ class SpectralGrids:
         }
         self.groups, self.n = groups, 0
 
+    @property
+    def bytes(self) -> int:
+        """What the sums take, and what is read from them: the latter of one pair at a time."""
+        largest = max(form.bytes_read for form in self._forms)
+        return sum(needed(form, self.groups) - form.bytes_read for form in self._forms) + largest
+
+    def __str__(self) -> str:
+        return f"{len(self._forms)} pairs of layers at each spatial frequency"
+
     def update(self, rows_a: Rows, rows_b: Rows, n: int) -> None:
         """Add the maps of n examples."""
+        for side, rows in (("A", rows_a), ("B", rows_b)):
+            for name, each in rows.items():
+                checked(f"{side} {name}", _maps(each), DIMENSIONS, HINT)  # the moments know them as x and y
         group = (self.n + torch.arange(n)) % self.groups
         for (a, b), moments in self._moments.items():
             moments.update(_maps(rows_a[a]), _maps(rows_b[b]), group if self.groups > 1 else None)

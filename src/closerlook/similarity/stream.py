@@ -221,8 +221,7 @@ class Stream(ABC):
         return chosen
 
     def _start(self, form: Any, shift: Tensor) -> None:
-        needed = (self._count + (self._count > 1)) * form.bytes + form.bytes_read
-        refuse_above(needed, self._max_bytes, f"the sums of {form}")
+        refuse_above(needed(form, self._count), self._max_bytes, f"the sums of {form}")
         self._sums = [self._make(form, shift) for _ in range(self._count)]
 
     def _of(self, parts: Sequence[Any]) -> Self:
@@ -248,6 +247,11 @@ class Stream(ABC):
             total.flush()
             self._read["total"] = total
         return self._read["total"]
+
+
+def needed(form: Form, groups: int) -> int:
+    """Bytes of the sums of so many groups, of all of them taken together, and of what is read from those."""
+    return (groups + (groups > 1)) * form.bytes + form.bytes_read
 
 
 def checked(name: str, values: Rows, dimensions: Sequence[str], hint: str) -> Tensor:

@@ -8,9 +8,11 @@ from torch import nn
 
 from closerlook.errors import UsageError
 
+APART = 1_000_000  # added to seeds: else the untrained network would be the very one that a training with it began from
+
 
 def untrained(model: nn.Module, seed: int) -> nn.Module:
-    """A copy whose modules drew their parameters anew with their own ``reset_parameters``, from `seed`.
+    """A copy whose modules drew their parameters anew with their own ``reset_parameters``, from `seed` plus a million.
 
     PyTorch's layers all have that method, and it draws PyTorch's default initial values. A model that is initialised
     otherwise should be built anew and passed as it is.
@@ -29,7 +31,7 @@ def untrained(model: nn.Module, seed: int) -> nn.Module:
     """
     made = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + APART)
         for name, module in reversed(list(made.named_modules())):  # as in a constructor: what is inside comes first
             _reset(name, module)
     return made
