@@ -59,7 +59,7 @@ class Subject:
         """
         found = list[nn.Module]()
         for prefix, module in named_modules(self.model):
-            own = list(module._parameters) if any(module.parameters(recurse=False)) else list(module._buffers)
+            own = [name for name, value in module._parameters.items() if value is not None] or list(module._buffers)
             names = [f"{prefix}.{name}".removeprefix(".") for name in own]
             if getattr(module, "running_mean", None) is not None:
                 found += [module] * any(_any([name], params) and not _any([name], but) for name in names)
