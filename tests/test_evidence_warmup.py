@@ -184,6 +184,8 @@ def test_other_frozen_blocks_and_small_batches_are_only_shown() -> None:
     assert [each.name for each in found.illustrations] == ["FB:conv1", "FB:conv2", "SB"]
     assert found.illustrations[1].says.endswith("frozen for as long as warmup lasts: conv2")
     assert dict(found.illustrations[0].values) == {"100": 0.1, "101": 0.1}
+    standard = verdict(accuracies() + shares(FD=(0.2,)) + rows_of("boundary", {"N": (0.1,), "W": (0.4,)}, 5), "warmup")
+    assert [each.name for each in standard.illustrations] == ["L(N)", "L(W)", "B(FD)"]
     assert [note for note in found.notes if "not used" in note] == ["not used by this rule: accuracy of arm FBX"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from closerlook.evidence.rule import Rule
 from closerlook.evidence.truths import ALL, SPREAD, Truth
 
-_CLAIM = {"N": 0.0, "W": 1.0, "WD": 1.0, "WS": 0.0, "P": 0.0}  # shares of runs that train
+CLAIM = {"N": 0.0, "W": 1.0, "WD": 1.0, "WS": 0.0, "P": 0.0}  # shares of runs that train
 
 
 def planted(rule: Rule) -> Iterator[Truth]:
@@ -67,7 +67,7 @@ def _warmup_small(rule: Rule) -> Iterator[Truth]:
     """The same, and the corner in which a reading against the middle of N and W errs most."""
     yield from _warmup(rule)
     name = "all or nothing: N in half of the runs, WD in 75 %, the rest as the claim says"
-    yield _trains(rule, name, _CLAIM | {"N": 0.5, "WD": 0.75}, bounded=False)
+    yield trains(rule, name, CLAIM | {"N": 0.5, "WD": 0.75}, bounded=False)
 
 
 def _sized(rule: Rule, sizes: Mapping[str, float]) -> dict[str, float]:
@@ -79,15 +79,15 @@ def _rescued(rule: Rule) -> Iterator[Truth]:
     """Runs that train or fail: N never trains and W always, unless said otherwise."""
     often = {"N": 0.1, "W": 0.9, "WD": 0.9, "WS": 0.1, "P": 0.1}
     name = "all or nothing: N, WS, P train in 10 % of the runs, W, WD in 90 %"
-    yield _trains(rule, name, often, wrong=("contradicted",))
+    yield trains(rule, name, often, wrong=("contradicted",))
     for at in ("WD", "WS", "P"):
-        yield _trains(rule, f"all or nothing: {at} in half of the runs, the rest as the claim says", _CLAIM | {at: 0.5})
-    half = _CLAIM | {"WD": 0.5, "WS": 0.5}
-    yield _trains(rule, "all or nothing: WD and WS in half of the runs", half, bounded=False)
+        yield trains(rule, f"all or nothing: {at} in half of the runs, the rest as the claim says", CLAIM | {at: 0.5})
+    half = CLAIM | {"WD": 0.5, "WS": 0.5}
+    yield trains(rule, "all or nothing: WD and WS in half of the runs", half, bounded=False)
 
 
-def _trains(rule: Rule, name: str, shares: Mapping[str, float], **more: Any) -> Truth:
-    """Truth in which each arm trains in a share of its runs."""
+def trains(rule: Rule, name: str, shares: Mapping[str, float], **more: Any) -> Truth:
+    """Truth in which each arm of the warmup rule trains in a share of its runs; `more` are fields of the truth."""
     effects = {}
     for part in rule.parts:
         below = [shares[arm] for arm in part.baselines]

@@ -20,11 +20,18 @@ _FREEZING = Remark(
 )
 _ILLUSTRATIONS = (
     Illustration("FB", "accuracy", "FB:", "test accuracy with another block frozen for as long as warmup lasts"),
+    Illustration("WB", "accuracy", "WB:", "test accuracy with another block warmed up alone"),
+    Illustration("FD", "accuracy", "FD:", "test accuracy with the deep block frozen for another length"),
     Illustration("SB", "accuracy", "SB", "test accuracy with small batches and no warmup"),
+    Illustration("C", "accuracy", "C", "test accuracy with clipped gradients and no warmup"),
+    Illustration("HL", "accuracy", "HL", "test accuracy with a small learning rate of the deep block and no warmup"),
 )
 _BOUNDARIES = (
-    Illustration("L(N)", "boundary", "N", "largest learning rate that trains without warmup"),
-    Illustration("L(W)", "boundary", "W", "largest learning rate that trains with all layers warmed up"),
+    *(
+        Illustration(f"L({arm})", "boundary", arm, f"largest learning rate at which arm {arm} trains")
+        for arm in ("N", "W", "WD", "WS", "P", "FD")
+    ),
+    Illustration("B(FD)", "boundary_share", "FD", "boundary share of the frozen deep block"),
 )
 
 
