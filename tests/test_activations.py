@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import closerlook as cl
+from closerlook import files
 from closerlook.activations import Activations, Handling, Reader, activations, layers, reading, units_of
-from closerlook.errors import LayerError, LoaderError, UsageError
+from closerlook.errors import LayerError, LoaderError, StoreError, UsageError
 from conftest import digit_batches, small_net
 
 X = torch.randn(12, 6, generator=torch.Generator().manual_seed(0))
@@ -366,3 +367,9 @@ def test_save_and_load(tmp_path) -> None:
     assert again.layers == found.layers
     assert again.rows["conv2"].shape == (96, 8, 4, 4)
     assert torch.equal(again.rows["head"], found.rows["head"])
+    files.write_tensors(tmp_path / "other.safetensors", {"head": found.rows["head"]}, {"n": 1})
+    with pytest.raises(StoreError, match="holds no activations"):
+        Activations.load(tmp_path / "other.safetensors")
+    for wrong in ("head", []):
+        with pytest.raises(LayerError, match="layers are a list of names or patterns"):
+            activations(small_net(), digit_batches(), wrong)

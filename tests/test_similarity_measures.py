@@ -11,8 +11,10 @@ from torch import Tensor
 
 from closerlook.errors import ConditionError, MismatchError, TooFewExamplesError, UsageError
 from closerlook.similarity import (
+    GridMoments,
     Moments,
     Similarity,
+    SpectralMoments,
     cca,
     cka,
     directions,
@@ -123,6 +125,17 @@ def test_invertible_maps_give_one() -> None:
     moments = moments_of(x, x @ gaussian(12, 12, 1) + 7)
     for result in (cca(moments), svcca(moments, variance=1.0), pwcca(moments), pwcca(moments, side="y")):
         assert result.value == pytest.approx(1, abs=1e-10)
+
+
+def test_measures_read_moments_or_a_pair_of_a_grid() -> None:
+    x = gaussian(30, 2, 0)
+    grid = GridMoments()
+    grid.update({"a": x, "b": x})
+    assert cca(grid.pair("a", "b")).value == pytest.approx(1)
+    for wrong in (grid, x, SpectralMoments()):
+        for measure in (cca, svcca, pwcca, cka, procrustes, directions):
+            with pytest.raises(UsageError, match=r"measures read Moments .* not a \w+"):
+                measure(wrong)
 
 
 def test_canonical_directions_do_what_they_say() -> None:

@@ -14,7 +14,7 @@ from closerlook.activations.names import Layer
 from closerlook.activations.reading import Reader, reading
 from closerlook.activations.rows import Conv, Handling, Tokens
 from closerlook.batches import BatchFn, Loader, batches_of
-from closerlook.errors import LoaderError
+from closerlook.errors import LoaderError, StoreError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +39,23 @@ class Activations:
 
     @classmethod
     def load(cls, path: str | Path) -> "Activations":
-        """The activations that `save` wrote."""
+        """The activations that `save` wrote.
+
+        Raises
+        ------
+        StoreError
+            The file is damaged, or holds something else.
+        """
         rows, note = files.read_tensors(path)
-        layers = tuple(
-            Layer(**{**each, "shape": tuple(each["shape"]), "dtype": getattr(torch, each["dtype"])})
-            for each in note["layers"]
-        )
-        return cls(
-            {layer.name: rows[layer.name] for layer in layers}, layers, Handling(**note["handling"]), note["n"],
-            note["data"],
-        )  # fmt: skip
+        try:
+            layers = tuple(
+                Layer(**{**each, "shape": tuple(each["shape"]), "dtype": getattr(torch, each["dtype"])})
+                for each in note["layers"]
+            )
+            own = {layer.name: rows[layer.name] for layer in layers}
+            return cls(own, layers, Handling(**note["handling"]), note["n"], note["data"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path} holds no activations ({error!r}); read them again") from error
 
 
 def activations(

@@ -113,8 +113,21 @@ def directions(m: Moments | Pair, *, insist: bool = False) -> Directions:
 
 
 def pair_of(m: Moments | Pair) -> Pair:
-    """The pair that a measure reads."""
-    return m.pair() if isinstance(m, Moments) else m
+    """The pair that a measure reads.
+
+    Raises
+    ------
+    UsageError
+        It is something else, such as a grid or the examples themselves.
+    """
+    if isinstance(m, Pair):
+        return m
+    if not isinstance(m, Moments):
+        raise UsageError(
+            f"measures read Moments (moments.update(x, y)) or a pair of a grid (grid.pair(a, b)), not a "
+            f"{type(m).__name__}; maps have spectral_cca"
+        )
+    return m.pair()
 
 
 def facts(pair: Pair) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Comparison:
         table = self.table(measure, show)
         title = f"{measure or self.measures[0]}, {self.label}, n = {self.n:,}, {self.handling_used}"
         return figures.heat_map(
-            table.to_numpy(), self.layers_a, self.layers_b, title, _UNITS.get(show, show), ax,
+            table.to_numpy(), self.layers_a, self.layers_b, title, self._unit(show), ax,
             difference=self.is_difference,
         )  # fmt: skip
 
@@ -145,7 +145,10 @@ class Comparison:
         }
         chance = {measure: self.diagonal(measure, "chance").to_numpy() for measure in chosen if own}
         names = list(self.diagonal(chosen[0], show).index)
-        return figures.layer_profile(names, lines, _UNITS.get(show, show), ax, bands=bands, chance=chance)
+        return figures.layer_profile(names, lines, self._unit(show), ax, bands=bands, chance=chance)
+
+    def _unit(self, show: str) -> str:
+        return ("difference of " if self.is_difference else "") + _UNITS.get(show, show.replace("_", " "))
 
     @property
     def handling_used(self) -> str:
