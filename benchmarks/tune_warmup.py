@@ -1,8 +1,8 @@
 """Choose the learning rate of the warmup study at scale small; write results/tune_warmup.json.
 
-The rule stands in studies/warmup/settings.py: the lowest rate of the grid at which training without warmup (N) fails in all
-of the tuning seeds and with warmup (W) in none. Nothing else is looked at. From the lowest rate on, N is run until a seed
-trains; where all fail, W is run. Run it with ``python benchmarks/tune_warmup.py``.
+The rule stands in studies/warmup/settings.py: the lowest rate of the grid at which training without warmup (N) fails
+in all of the tuning seeds and with warmup (W) in none. Nothing else is looked at: from the lowest rate on, N is run,
+and where it fails in all, W. Run it with ``python benchmarks/tune_warmup.py``.
 """
 
 import time

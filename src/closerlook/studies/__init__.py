@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from closerlook.studies.plan import Results, Study, StudyPlan
 from closerlook.studies.restarts import STUDY as RESTARTS
+from closerlook.studies.warmup import STUDY as WARMUP
 
-STUDIES: Mapping[str, Study] = {"restarts": RESTARTS}
+STUDIES: Mapping[str, Study] = {"restarts": RESTARTS, "warmup": WARMUP}
 
 __all__ = ["STUDIES", "Results", "Study", "StudyPlan"]

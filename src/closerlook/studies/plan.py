@@ -1,15 +1,47 @@
 """What every study gives: a plan (recipes by role), and the way from stored numbers to a verdict."""
 
-from collections.abc import Callable, Mapping
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+from closerlook.errors import UsageError
 from closerlook.evidence import Verdict
+from closerlook.models import is_target, load_target
 from closerlook.report import Figure, Table
-from closerlook.runs.recipe import Recipe
+from closerlook.runs.identity import source_hash
+from closerlook.runs.recipe import DataSpec, Recipe
 from closerlook.runs.store import RunFolder, Store
 
 Scale = Literal["smoke", "small", "standard", "paper", "author-code"]
+S = TypeVar("S", bound=Any)
+
+
+def at_scale(
+    scales: Mapping[str, S], scale: str, seeds: Iterable[int] | None, data: str | None
+) -> tuple[S, tuple[int, ...]]:
+    """The settings of a scale, on its own data or others, and the seeds: its own or others.
+
+    Raises
+    ------
+    UsageError
+        An unknown scale, or no seed.
+    """
+    if scale not in scales:
+        raise UsageError(f"no scale {scale!r}; choose one of {', '.join(scales)}")
+    settings = scales[scale]
+    if data is not None and data != settings.data.name:
+        settings = settings.model_copy(update={"data": _other(settings.data, data)})
+    chosen = tuple(settings.seeds if seeds is None else seeds)
+    if not chosen:
+        raise UsageError("a study needs at least one seed")
+    return settings, chosen
+
+
+def _other(spec: DataSpec, name: str) -> DataSpec:
+    source = source_hash(load_target(name)) if is_target(name) else None
+    return spec.model_copy(update={"name": name, "resolution": None, "source": source})
 
 
 @dataclass(frozen=True)
@@ -59,6 +91,15 @@ class Results:
     def has(self, role: str) -> bool:
         """Whether the role exists and its run left numbers (no diverged run before it)."""
         return role in self.plan.roles and not (self.folder(role).path / "results" / "missing.json").exists()
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows arm, seed, quantity, value as CSV, which ``closerlook verdict`` takes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["arm", "seed", "quantity", "value"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """From stored numbers to verdict, tables and figures of the restarts study."""
 
-import csv
-import io
 from itertools import combinations
 
 import numpy as np
 
 from closerlook import evidence
 from closerlook.report import Table
-from closerlook.studies.plan import Results
+from closerlook.studies import predictions
+from closerlook.studies.plan import Results, as_csv
 from closerlook.studies.restarts import layer_tables, numbers
 from closerlook.studies.restarts.numbers import ARMS
 
@@ -30,16 +29,12 @@ NOTES = (
 def judge(results: Results) -> evidence.Verdict:
     """The verdict of the plan's rule on the stored numbers."""
     plan = results.plan
-    return evidence.verdict(numbers.table(results), plan.rule, plan.setting, chance=numbers.chance(results))
+    return evidence.verdict(numbers.table(results), plan.rule, plan.setting, chance=predictions.chance(results))
 
 
 def table_csv(results: Results) -> str:
     """The judged table as CSV, which ``closerlook verdict`` takes."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["arm", "seed", "quantity", "value"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(numbers.table(results))
-    return text.getvalue()
+    return as_csv(numbers.table(results))
 
 
 def tables(results: Results) -> tuple[Table, ...]:

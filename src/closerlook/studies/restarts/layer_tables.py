@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from closerlook.report import Table
+from closerlook.studies.compared import Array, Compared, key, named, span
 from closerlook.studies.plan import Results
-from closerlook.studies.restarts.compared import ACROSS, LATE, Array, Compared, compared, key, named, span
+from closerlook.studies.restarts.compared import ACROSS, LATE, compared
 from closerlook.studies.restarts.comparisons import WITHIN
 from closerlook.studies.restarts.representations import ROLES
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from closerlook import files
 from closerlook.agreement import Agreement, compare_logits, ensemble_logits
 from closerlook.landscape import Profile
 from closerlook.runs.recipe import TrainRecipe
 from closerlook.steps.setting import network
+from closerlook.studies import predictions
 from closerlook.studies.plan import Results
 from closerlook.weights import WeightSpace, distance
 
@@ -72,28 +72,13 @@ def barrier(results: Results, role: str, definition: Any = "above_ends") -> floa
 
 def logits(results: Results, arm: str, seed: int) -> dict[str, torch.Tensor] | None:
     """Logits by point, with the targets, or None when the arm diverged."""
-    role = f"{arm}/{seed}/predict"
-    if not results.has(role):
-        return None
-    stored = files.read_arrays(results.folder(role).path / "results" / "logits.npz")
-    return {name: torch.from_numpy(array) for name, array in stored.items()}
+    return predictions.logits(results, f"{arm}/{seed}/predict")
 
 
 def accuracy(results: Results, arm: str, seed: int, point: str) -> float:
     """Test accuracy of a point; a run that diverged is as good as chance."""
     held = logits(results, arm, seed)
-    if held is None:
-        return chance(results)
-    return float((held[point].argmax(1) == held["targets"]).double().mean())
-
-
-def chance(results: Results) -> float:
-    """Accuracy of guessing, with as many classes as the networks tell apart."""
-    for arm, seed in ((arm, seed) for arm in ("R", "K", "S") for seed in results.plan.seeds):
-        held = logits(results, arm, seed)
-        if held is not None:
-            return 1 / next(value.shape[1] for name, value in held.items() if name != "targets")
-    return float("nan")
+    return predictions.chance(results) if held is None else predictions.accuracy(held, point)
 
 
 def agreement(results: Results, a: tuple[str, int, int], b: tuple[str, int, int]) -> Agreement | None:

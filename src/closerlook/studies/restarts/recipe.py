@@ -4,15 +4,12 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
-from closerlook.errors import UsageError
-from closerlook.models import is_target, load_target
-from closerlook.runs.identity import run_id, source_hash
+from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import (
     Average,
     BarriersRecipe,
     Bend,
     ConnectRecipe,
-    DataSpec,
     PointRef,
     PredictRecipe,
     ProfileRecipe,
@@ -23,7 +20,7 @@ from closerlook.runs.recipe import (
     TrainRecipe,
 )
 from closerlook.schedules import Constant, Cosine, Held, LinearDecay, Restarts, Schedule, StepDecay
-from closerlook.studies.plan import Scale, StudyPlan
+from closerlook.studies.plan import Scale, StudyPlan, at_scale
 from closerlook.studies.restarts import comparisons
 from closerlook.studies.restarts.settings import SCALES, Settings
 
@@ -38,14 +35,7 @@ def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = No
     UsageError
         An unknown scale, or no seed.
     """
-    if scale not in SCALES:
-        raise UsageError(f"no scale {scale!r}; choose one of {', '.join(SCALES)}")
-    settings = SCALES[scale]
-    if data is not None and data != settings.data.name:
-        settings = settings.model_copy(update={"data": _other(settings.data, data)})
-    chosen = tuple(settings.seeds if seeds is None else seeds)
-    if not chosen:
-        raise UsageError("a study needs at least one seed")
+    settings, chosen = at_scale(SCALES, scale, seeds, data)
     arms = {seed: Arms(settings.at(seed), seed, seed == chosen[0]) for seed in chosen}
     roles: Roles = {}
     for own in arms.values():
@@ -53,11 +43,6 @@ def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = No
     roles |= between_seeds(list(arms.values()))
     about = {"floors": settings.floors, "epochs": (settings.epochs,), "cool": (settings.cool,)}
     return StudyPlan("restarts", scale, chosen, settings.rule, "demonstration", roles, _rows(settings), about, data)
-
-
-def _other(spec: DataSpec, name: str) -> DataSpec:
-    source = source_hash(load_target(name)) if is_target(name) else None
-    return spec.model_copy(update={"name": name, "resolution": None, "source": source})
 
 
 class Arms:

@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 
 from closerlook import figures
 from closerlook.report import Figure
+from closerlook.studies.compared import Array, Compared, key, mean, named, present
 from closerlook.studies.plan import Results
-from closerlook.studies.restarts.compared import ACROSS, LATE, Array, Compared, compared, key, mean, named, present
+from closerlook.studies.restarts.compared import ACROSS, LATE, compared
 from closerlook.studies.restarts.comparisons import WITHIN
 from closerlook.studies.restarts.numbers import ARMS
 

@@ -39,7 +39,7 @@ class Boundaries(Frozen):
     low: float
     high: float
     factor: float = 1.25
-    others: dict[str, Network] = {}
+    others: dict[str, Network] = Field(default={})
     other_seeds: int = 0
 
 
@@ -106,8 +106,8 @@ class Settings(Frozen):
         return to_steps(self.ramp, self.plain(0).clock)
 
 
-# The rate of `small` is the lowest of a grid in factors of 1.5 around 1 at which training without warmup fails in all of
-# the seeds 0 to 4 and with warmup in none; it fails where it diverges or ends below a validation accuracy of 50 %.
+# The rate of `small` is the lowest of a grid in factors of 1.5 at which training without warmup fails in all of the
+# tuning seeds and with warmup in none; it fails where it diverges or ends below a validation accuracy of 50 %.
 RATES = (2 / 3, 1.0, 1.5, 2.25, 3.375, 5.0625)
 TUNING_SEEDS = (0, 1, 2, 3, 4)
 FAILS_BELOW = 0.5

@@ -1,0 +1,123 @@
+"""From stored results to the table that the rule judges, and to the numbers that are only shown."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from closerlook.runs.recipe import TrainRecipe
+from closerlook.studies import predictions
+from closerlook.studies.plan import Results
+from closerlook.studies.warmup.arms import JUDGED
+
+Row = dict[str, Any]
+Array = NDArray[np.float64]
+NARROW = 1.5  # L(W) over L(N) below which a share of their distance would be noise of the grid
+
+
+def table(results: Results) -> list[Row]:
+    """Rows arm, seed, quantity, value: what the rule judges. A run that diverged has an accuracy of NaN."""
+    rows = [
+        _row(arm, seed, "accuracy", value)
+        for arm, by_seed in accuracies(results).items()
+        for seed, value in by_seed.items()
+    ]
+    for seed in results.plan.seeds:
+        found = {arm: boundary(results, f"boundary/{arm}/{seed}") for arm in JUDGED}
+        limits = {arm: one["boundary"] for arm, one in found.items() if one is not None}
+        rows += [_row(arm, seed, "boundary", limits[arm]) for arm in ("N", "W") if arm in limits]
+        rows += [
+            _row(arm, seed, "boundary_share", share(limits, arm)) for arm in ("WD", "WS", "P") if arm in limits
+        ]
+    return rows
+
+
+def _row(arm: str, seed: int, quantity: str, value: float) -> Row:
+    return {"arm": arm, "seed": str(seed), "quantity": quantity, "value": value}
+
+
+def share(limits: dict[str, float], arm: str) -> float:
+    """How far an arm moves the failure boundary from N's to W's, in log rate; NaN where these two are too close."""
+    if limits["W"] < NARROW * limits["N"]:
+        return math.nan
+    return math.log(limits[arm] / limits["N"]) / math.log(limits["W"] / limits["N"])
+
+
+def boundary(results: Results, role: str) -> dict[str, Any] | None:
+    """A stored failure boundary, with the rates that were tried."""
+    return dict(results.folder(role).result("boundary")) if results.has(role) else None
+
+
+def arms_of(results: Results) -> list[str]:
+    """The arms of the plan, in its order."""
+    return list(dict.fromkeys(role.split("/")[0] for role in results.plan.roles if role.endswith("/predict")))
+
+
+def accuracies(results: Results) -> dict[str, dict[int, float]]:
+    """Test accuracy at the end by arm and seed; NaN for a run that diverged."""
+    found: dict[str, dict[int, float]] = {}
+    for arm in arms_of(results):
+        for seed in results.plan.seeds:
+            role = f"{arm}/{seed}/predict"
+            if role in results.plan.roles:
+                held = predictions.logits(results, role)
+                found.setdefault(arm, {})[seed] = math.nan if held is None else predictions.accuracy(held, "end")
+    return found
+
+
+def counted(results: Results) -> dict[str, dict[int, float]]:
+    """The same, with a run that diverged as good as guessing."""
+    level = predictions.chance(results)
+    return {
+        arm: {seed: level if math.isnan(value) else value for seed, value in by_seed.items()}
+        for arm, by_seed in accuracies(results).items()
+    }
+
+
+def benefits(results: Results) -> dict[str, dict[int, float]]:
+    """Share of warmup's benefit that each arm has, (X - N) / (W - N), by seed."""
+    values = counted(results)
+    return {
+        arm: {seed: _over(value - values["N"][seed], values["W"][seed] - values["N"][seed])
+              for seed, value in by_seed.items()}
+        for arm, by_seed in values.items()
+    }  # fmt: skip
+
+
+def _over(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def diverged_at(results: Results, role: str) -> int | None:
+    """The step at which a training diverged, or None."""
+    step: int | None = results.folder(role).result("outcome")["diverged_at"]
+    return step
+
+
+def epochs(results: Results, role: str) -> list[Row]:
+    """The epochs of a training."""
+    return [row for row in results.folder(role).journal() if "diverged" not in row]
+
+
+def training(results: Results, role: str) -> TrainRecipe:
+    """The recipe of a training."""
+    recipe = results.plan.roles[role]
+    assert isinstance(recipe, TrainRecipe)
+    return recipe
+
+
+def rates(recipe: TrainRecipe, steps: Array) -> Array:
+    """Learning rate of the step after each of the given ones; that of the last step at the end."""
+    factor, last = recipe.schedule.factor(recipe.clock), recipe.clock.total_steps - 1
+    return np.array([recipe.optimizer.lr * factor(min(int(step), last)) for step in steps])
+
+
+def traced(results: Results, arm: str, key: str) -> dict[int, list[Row]]:
+    """The rows of observers that hold a key, by seed; seeds that were not watched are left out."""
+    found = {}
+    for seed in results.plan.seeds:
+        rows = [row for row in results.folder(f"{arm}/{seed}/train").observations() if key in row]
+        if rows:
+            found[seed] = rows
+    return found
