@@ -21,7 +21,7 @@ from closerlook.training.checkpoint import load_optimizer, optimizer_tensors
 from closerlook.training.flat import FlatOptimizer
 from closerlook.training.interventions import Altered, AlteredOptimizer, Intervention, Subject
 from closerlook.training.loop import Observer, Stepper, descend, seekable
-from closerlook.training.observers import Instrument
+from closerlook.training.observers import Instrument, bound
 from closerlook.training.optimizers import OptimizerFactory, optimizer_factory
 from closerlook.training.session import Plan, Session
 from closerlook.views import FlatViews
@@ -129,8 +129,7 @@ def train(
     task = NetworkTask(own, in_layout(feed, layout), make, optimizer == "sgd", validation, layout)
     subject = task.subject(session)
     altered = task.alter(interventions, subject)
-    watching = [each.bind(subject) if isinstance(each, Instrument) else each for each in observers]
-    tick = session.run(task, [altered, *watching])
+    tick = session.run(task, [altered, *bound(observers, subject)])
     return TrainResult(
         task.space.point(task.snapshot()),
         tuple(session.journal.rows),

@@ -23,6 +23,20 @@ class Instrument:
         raise NotImplementedError
 
 
+def bound(observers: Sequence[Observer | Instrument], subject: Subject) -> list[Observer]:
+    """The observers of a run, its instruments bound to the network.
+
+    Raises
+    ------
+    UsageError
+        Something that cannot be called.
+    """
+    for each in observers:
+        if not isinstance(each, Instrument) and not callable(each):
+            raise UsageError(f"{each!r} is no observer, as it cannot be called; what changes belongs to interventions")
+    return [each.bind(subject) if isinstance(each, Instrument) else each for each in observers]
+
+
 @dataclass(frozen=True)
 class LayerTrace(Instrument):
     """Per layer, every few steps: gradient norm, relative and angular update, distance and similarity to the start.
@@ -107,7 +121,7 @@ class _LayerWatch:
     def _numbers(self, before: Mapping[str, Sequence[Tensor]]) -> dict[str, dict[str, float | None]]:
         if self._start is None:
             self._start = self._first()
-        return {block: _moved(values, before[block], self._start[block]) for block, values in self._blocks.items()}
+        return {block: moved(values, before[block], self._start[block]) for block, values in self._blocks.items()}
 
     def _first(self) -> dict[str, list[Tensor]]:
         # In the memory format of the weights, and where they are: a difference is then one pass.
@@ -121,9 +135,10 @@ class _LayerWatch:
         return {block: [value.detach().clone() for value in values] for block, values in self._blocks.items()}
 
 
-def _moved(
+def moved(
     values: Sequence[nn.Parameter], before: Sequence[Tensor], start: Sequence[Tensor]
 ) -> dict[str, float | None]:
+    """The numbers of one layer, as in `LayerTrace`, from its weights now, before the step and at the start."""
     now = [value.detach() for value in values]
     size, old, first = _norm(now), _norm(before), _norm(start)
     gradients = [value.grad.to_dense() for value in values if value.grad is not None]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -107,7 +107,10 @@ class Change:
 class Intervention:
     """Frozen data that says what to change in a training; `bind` checks it against the network."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    # In a recipe: no unknown key, and nothing that JSON cannot give back, made in Python or not.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid", "allow_inf_nan": False, "revalidate_instances": "always",
+    }  # fmt: skip
 
     def bind(self, subject: Subject) -> Change:
         """What it does to this network.

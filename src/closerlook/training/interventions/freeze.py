@@ -44,6 +44,8 @@ class Freeze(Intervention):
 
     def bind(self, subject: Subject) -> Change:
         """Check names and span."""
+        if self.norm not in ("train", "eval"):
+            raise UsageError(f"the norm layers of a frozen block are left in 'train' or 'eval', not {self.norm!r}")
         begin, end = to_steps(self.begin, subject.clock), to_steps(self.end, subject.clock)
         if not begin < end:
             raise UsageError(f"a freeze from step {begin} to step {end} freezes nothing; move 'end' behind 'begin'")

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from closerlook.errors import UsageError
 from closerlook.schedules import Schedule
 from closerlook.training.interventions.change import Change, Intervention, Patterns, Subject
 
@@ -45,7 +46,7 @@ class GroupRate(Intervention):
     def bind(self, subject: Subject) -> Change:
         """Check names and schedule."""
         names = subject.matching(self.params, self.but)
-        return _Rates({name: None for name in names}, self.schedule.factor(subject.clock), subject)
+        return _Rates({name: None for name in names}, _factor(self.schedule, subject), subject)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,14 @@ class RandomRate(Intervention):
         """Draw the weights."""
         count = sum(subject.parameters[name].numel() for name in subject.matching(self.like))
         masks = _drawn(subject.parameters, count, self.seed)
-        return _Rates(masks, self.schedule.factor(subject.clock), subject)
+        return _Rates(masks, _factor(self.schedule, subject), subject)
+
+
+def _factor(schedule: Any, subject: Subject) -> Callable[[int], float]:
+    if not hasattr(schedule, "factor"):
+        raise UsageError(f"a rate of its own takes a schedule, such as closerlook.constant(0.5), not {schedule!r}")
+    factor: Callable[[int], float] = schedule.factor(subject.clock)
+    return factor
 
 
 def _drawn(parameters: Mapping[str, nn.Parameter], count: int, seed: int) -> dict[str, Tensor | None]:
