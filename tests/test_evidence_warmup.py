@@ -117,7 +117,9 @@ def test_runs_that_diverge_count_as_chance_from_five_seeds_on() -> None:
     found, finite = verdict(gone, "warmup-small", chance=0.1), verdict(accuracies(), "warmup-small")
     assert found.answer == "supported"
     assert [each.effect for each in found.parts] == [each.effect for each in finite.parts]
-    assert "E0: arm N, seed 100 has no accuracy (diverged); it counts as chance, 0.1" in found.notes
+    where = "arm N, seed 100 (also 101, 102, 103, 104) has no accuracy (diverged); it counts as chance, 0.1"
+    assert [f"{part}: {where}" in found.notes for part in ("E0", "H(WD)", "H(WS)", "H(P)", "H(FD)")] == [True] * 5
+    assert "H(WS): arm WS, seed 100 (also 102, 104) has no accuracy (diverged); it counts as chance, 0.1" in found.notes
     unknown = verdict(gone, "warmup-small")
     assert unknown.words.startswith("Not decided: perhaps no instability to explain here")
     assert any("give the chance level" in note for note in unknown.notes)
@@ -138,10 +140,13 @@ def test_a_run_that_trains_or_fails_is_not_judged_over_three_seeds(rule: str, va
 @pytest.mark.parametrize(("rule", "arm"), [("warmup-small", "P"), ("warmup-small", "WD"), ("warmup", "P")])
 def test_a_missing_arm_leaves_its_part_open(rule: str, arm: str) -> None:
     found = verdict([each for each in accuracies() + shares() if each["arm"] != arm], rule)
-    quantity = {"warmup-small": "accuracy", "warmup": "boundary_share"}[rule]
+    seed, quantity = {
+        "warmup-small": ("100 (also 101, 102, 103, 104)", "accuracy"),
+        "warmup": ("102", "boundary_share"),
+    }[rule]
     name = f"{JUDGED[rule]}({arm})"
     assert (found.answer, answered(found)[name]) == ("not decided", "open")
-    assert f"{name}: arm {arm}, seed 102 has no row of {quantity}; open" in found.notes
+    assert f"{name}: arm {arm}, seed {seed} has no row of {quantity}; open" in found.notes
 
 
 def test_without_full_warmup_nothing_is_decided() -> None:

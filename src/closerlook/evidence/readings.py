@@ -122,13 +122,23 @@ def _difference(arm: float | None, *baselines: float | None) -> float | None:
 
 
 def _gaps(part: Part, table: Table, seeds: Sequence[str]) -> list[tuple[str, bool]]:
-    """Where a value is missing, and whether a row stands there without one."""
+    """Where a value is missing, and whether a row stands there without one.
+
+    Where runs are expected to fail, the seeds of an arm are named together.
+    """
     found = []
     for arm in part.arms:
         column = table.column(arm, part.quantity)
-        gaps = [seed for seed in seeds if math.isnan(column.get(seed, math.nan))]
-        found += [(f"arm {arm}, seed {seed}", seed in column) for seed in gaps]
+        gaps = [(seed, seed in column) for seed in seeds if math.isnan(column.get(seed, math.nan))]
+        if part.all_or_nothing:
+            alike = [[seed for seed, row in gaps if row == kind] for kind in (True, False)]
+            gaps = [(_together(named), row) for named, row in zip(alike, (True, False), strict=True) if named]
+        found += [(f"arm {arm}, seed {seed}", row) for seed, row in gaps]
     return found
+
+
+def _together(seeds: Sequence[str]) -> str:
+    return seeds[0] + (f" (also {', '.join(seeds[1:])})" if seeds[1:] else "")
 
 
 def _consequence(part: Part, row: bool, instead: float | None) -> str:
