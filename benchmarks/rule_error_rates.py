@@ -7,6 +7,7 @@ import argparse
 import platform
 import time
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import scipy
 from closerlook.evidence import RULES, Rule
 from closerlook.evidence.all_or_nothing import worst_rate
 from closerlook.evidence.paired import LEVEL
-from closerlook.evidence.planted import planted
+from closerlook.evidence.planted import CLAIM, planted, trains
 from closerlook.evidence.simulate import simulate
 from closerlook.evidence.truths import ALL, SPREAD, Truth
 from closerlook.files import write_json
@@ -24,6 +25,11 @@ from closerlook.files import write_json
 OUT = Path(__file__).with_name("results") / "rule_error_rates.json"
 SEEDS = (3, 5, 8)
 VERDICTS = ("supported", "contradicted")
+DOUBTS = (("WD",), ("WS",), ("P",), ("WD", "WS"))
+PLACES = (
+    ("N at most 10 %, W at least 90 %", (0.0, 0.05, 0.1), (1.0, 0.95, 0.9)),
+    ("N at most 50 %, W at least 50 %", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)),
+)
 
 
 def measure(rule_name: str, draws: int) -> Iterator[dict[str, Any]]:
@@ -41,6 +47,28 @@ def measure(rule_name: str, draws: int) -> Iterator[dict[str, Any]]:
 def _about(rule: Rule, truth: Truth, n: int) -> dict[str, Any]:
     facts = {"rule": rule.name, "version": rule.version, "n": n, "truth": truth.name}
     return facts | {"effects": dict(truth.effects), "wrong": list(truth.wrong), "promised": truth.bounded}
+
+
+def corners(draws: int) -> list[dict[str, Any]]:
+    """Worst rates over how often N and W train, where the arms in doubt keep exactly half of the benefit."""
+    records = []
+    for (place, none, full), doubt, n in product(PLACES, DOUBTS, SEEDS[1:]):
+        worst = dict.fromkeys(VERDICTS, 0.0)
+        for low, high in product(none, full):
+            shares = CLAIM | {"N": low, "W": high} | dict.fromkeys(doubt, (low + high) / 2)
+            rates = simulate(RULES["warmup-small"], trains(RULES["warmup-small"], "corner", shares), n, draws, seed=n)
+            worst = {verdict: max(rate, rates.rate(verdict)) for verdict, rate in worst.items()}
+        records.append({"place": place, "doubt": " and ".join(doubt), "n": n} | worst)
+    return records
+
+
+def corner_table(records: list[dict[str, Any]]) -> list[str]:
+    """Markdown rows: how often N and W train, the arms in doubt, then the worst rates in percent."""
+    rows: dict[str, list[str]] = {}
+    for record in records:
+        cell = " / ".join(f"{100 * record[verdict]:.1f}" for verdict in VERDICTS)
+        rows.setdefault(f"| {record['place']} | {record['doubt']}", []).append(cell)
+    return [f"{case} | {' | '.join(cells)} |" for case, cells in rows.items()]
 
 
 def single_parts() -> list[dict[str, Any]]:
@@ -82,13 +110,14 @@ def main() -> None:
     draws = parser.parse_args().draws
     start = time.perf_counter()
     records = [record for name in RULES for record in measure(name, draws)]
-    exact = single_parts()
+    exact, worst = single_parts(), corners(max(1, draws // 10))
     where = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
     facts = {"draws": draws, "seconds": round(time.perf_counter() - start, 1), "spread": SPREAD, "versions": where}
-    write_json(OUT, facts | {"rates": records, "all_or_nothing_part": exact})
+    write_json(OUT, facts | {"rates": records, "all_or_nothing_part": exact, "warmup_corners": worst})
     for name in RULES:
         print(f"{name}: supported / contradicted in % (* is wrong) with {SEEDS} seeds", *table(records, name), sep="\n")
     print("one part with outcomes that are all or nothing", *part_table(exact), sep="\n")
+    print("warmup-small, worst over how often N and W train, 5 and 8 seeds", *corner_table(worst), sep="\n")
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def test_documented_rates_are_the_measured_ones() -> None:
     for rule in ("restarts", "warmup", "warmup-small"):
         for line in bench.table(stored["rates"], rule):
             assert line in DOCS
-    for line in bench.part_table(stored["all_or_nothing_part"]):
+    for line in bench.part_table(stored["all_or_nothing_part"]) + bench.corner_table(stored["warmup_corners"]):
         assert line in DOCS
     assert f"{stored['draws']:,} studies" in DOCS
 
