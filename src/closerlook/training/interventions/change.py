@@ -38,15 +38,15 @@ class Subject:
         Raises
         ------
         UsageError
-            There are none, or a pattern matches no parameter at all.
+            There are none, or a pattern matches nothing in the network.
         """
-        tied: dict[int, list[str]] = {}
-        for name, value in named(self.model).parameters.items():
+        known, tied = named(self.model), dict[int, list[str]]()
+        for name, value in known.parameters.items():
             tied.setdefault(id(value), []).append(name)
         names = {name: tied[id(value)] for name, value in self.parameters.items()}
         found = [name for name, alike in names.items() if _any(alike, params) and not _any(alike, but)]
-        known = [name for alike in tied.values() for name in alike]
-        idle = [pattern for pattern in (*_tuple(params), *_tuple(but)) if not _any(known, pattern)]
+        every = (*known.parameters, *known.buffers)
+        idle = [pattern for pattern in (*_tuple(params), *_tuple(but)) if not _any(every, pattern)]
         if idle or not found:
             what = _listed(tuple(idle)) if idle else _listed(params) + (f" but not {_listed(but)}" if but else "")
             raise UsageError(f"no trained parameter matches {what}; the names are {', '.join(self.parameters)}")
