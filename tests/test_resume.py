@@ -1,6 +1,7 @@
 """A training that was stopped anywhere and started again leaves the bytes of one that was not."""
 
 import math
+import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -8,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -312,6 +314,43 @@ def test_a_foreign_loader_goes_on_at_the_start_of_an_epoch(
     # The state of step 4 is written after its observers: stopped in step 4, the run starts anew.
     assert seen[0] == {2: 1, 4: 1, 7: 5}[stop] - (1 if stop in (2, 4) else 0)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+class Augmented(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Draws from the global generators of numpy and Python, as image transforms do."""
+
+    def __init__(self) -> None:
+        self.whole = batches()
+
+    def __len__(self) -> int:
+        return len(self.whole.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        noise = torch.from_numpy(np.random.normal(size=(1, 8, 8))).float()
+        image = self.whole.inputs[index] + noise
+        return image.flip(2) if random.random() < 0.5 else image, self.whole.targets[index]
+
+
+def test_what_a_foreign_loader_draws_from_numpy_and_random_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: str, *observers: Any, seed: int = 1) -> TrainResult:
+        loader = torch.utils.data.DataLoader(Augmented(), batch_size=8, shuffle=True)
+        return train(tmp_path / folder, loader=loader, observers=observers, seed=seed)
+
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    np.random.seed(5)
+    random.seed(5)
+    before = np.random.get_state()[1].tolist(), random.getstate()
+    whole = run("whole")
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before
+    np.random.seed(6)
+    random.seed(6)
+    with pytest.raises(StoppedError):
+        run("parts", stop_at(7))
+    run("parts")
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert not torch.equal(run("other", seed=2).point.vector, whole.point.vector)
 
 
 def test_the_order_of_a_foreign_loader_changes_from_epoch_to_epoch_and_with_the_seed() -> None:
