@@ -497,7 +497,10 @@ def test_plots(found: Comparison) -> None:
     title = found.plot("cka", "corrected").get_title(loc="left").replace("\n", " ")
     assert title == "cka, A against B, n = 600, conv: mean, tokens: mean"
     assert found.plot_layers(["cka", "procrustes"]).get_xlabel() == "layer, from input to output"
+    title = found.plot("cca:r2").get_title(loc="left").replace("\n", " ")
+    assert title.endswith("tokens: mean, chance 0.01 to 0.017")  # 6 to 10 directions, 600 examples
     shown = found.plot("cka")
+    assert shown.get_title(loc="left").endswith("chance 0")
     assert (shown.collections[0].norm.vmin, shown.collections[0].norm.vmax) == (0, 1)
     assert len(shown.texts) == len(LAYERS) ** 2
     few = figures.heat_map([[0.526, np.nan], [-0.02, 1]], ["a", "b"], ["a", "b"])

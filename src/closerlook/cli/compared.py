@@ -24,6 +24,11 @@ def text(found: Comparison, split: str) -> str:
         f"\n{found.n:,} {split} images, {found.handling_used}, forward passes in {found.dtype}. A value's chance level "
         "is what examples paired\nat random would give; corrected = (value - chance) / (1 - chance)."
     )
+    if "low" in found.tables:
+        carried += (
+            " Low to high: a 95 % interval over images\naround the value less its bias, so that a value near chance "
+            "may lie outside. It says nothing about seeds."
+        )
     return "\n".join([table, carried, *(f"note: {note}" for note in found.notes)])
 
 

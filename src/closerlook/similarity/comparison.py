@@ -128,6 +128,8 @@ class Comparison:
         """A heat map of one measure, by default the first: ``show="corrected"`` for what is above chance."""
         table = self.table(measure, show)
         title = f"{measure or self.measures[0]}, {self.label}, n = {self.n:,}, {self.handling_used}"
+        if show == "value" and not self.is_difference:
+            title += f", {self._chance(measure or self.measures[0])}"
         return figures.heat_map(
             table.to_numpy(), self.layers_a, self.layers_b, title, self._unit(show), ax,
             difference=self.is_difference,
@@ -146,6 +148,13 @@ class Comparison:
         chance = {measure: self.diagonal(measure, "chance").to_numpy() for measure in chosen if own}
         names = list(self.diagonal(chosen[0], show).index)
         return figures.layer_profile(names, lines, self._unit(show), ax, bands=bands, chance=chance)
+
+    def _chance(self, measure: str) -> str:
+        levels = self.tables["chance"][measure]
+        if np.isnan(levels).all():
+            return "chance unknown"
+        low, high = (f"{level:.2g}" for level in (np.nanmin(levels), np.nanmax(levels)))
+        return f"chance {low}" if low == high else f"chance {low} to {high}"
 
     def _unit(self, show: str) -> str:
         return ("difference of " if self.is_difference else "") + _UNITS.get(show, show.replace("_", " "))
