@@ -13,6 +13,7 @@ from closerlook.studies.warmup.arms import JUDGED
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
+RULED = (*JUDGED, "FD", "SB")  # what the rule judges or shows; the others stand in tables and figures of the report
 NARROW = 1.5  # L(W) over L(N) below which a share of their distance would be noise of the grid
 
 
@@ -22,6 +23,7 @@ def table(results: Results) -> list[Row]:
         _row(arm, seed, "accuracy", value)
         for arm, by_seed in accuracies(results).items()
         for seed, value in by_seed.items()
+        if arm in RULED or arm.startswith("FB:")
     ]
     for seed in results.plan.seeds:
         found = {arm: boundary(results, f"boundary/{arm}/{seed}") for arm in JUDGED}

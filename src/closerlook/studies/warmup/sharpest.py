@@ -88,7 +88,7 @@ def _shares(by_seed: Mapping[int, list[Row]], length: int) -> dict[str, Array]:
 
 def _updates(moved: Mapping[str, Mapping[int, list[Row]]]) -> Figure:
     seen = {arm: by_seed for arm, by_seed in moved.items() if by_seed}
-    axes = figures.panels(len(seen), columns=2, share_y=True)
+    axes = figures.panels(1, columns=len(seen), share_y=True)
     for place, (ax, (arm, by_seed)) in enumerate(zip(axes, seen.items(), strict=False)):
         steps = _steps(by_seed)
         blocks = list(next(iter(by_seed.values()))[0]["layers"])
