@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from closerlook.errors import UsageError
-from closerlook.figures.style import HALO, INK, MUTED, Look, font_size, legend_above, look, panels, plain, wrapped
+from closerlook.figures.style import HALO, INK, MUTED, Look, font_size, legend_of_figure, look, panels, plain, wrapped
 
 EDGES = (-0.5, 1.5)  # the same in every figure; what lies beyond is drawn in the margin as a triangle that points on
 MARGIN = 0.08
@@ -74,7 +74,7 @@ def causal_map(
         ax.plot([], [], ">", color=INK, markerfacecolor="none", label="beyond the edge")
     _name(ax, rows, controls)
     ax.set_xlabel(wrapped(xlabel, ax, 0.7))
-    legend_above(ax)
+    legend_of_figure(ax)
     return ax
 
 
