@@ -27,7 +27,7 @@ def verdict(
         Rows with arm, seed, quantity and value: a list of mappings, a mapping of columns, a DataFrame, or the path of
         a CSV file.
     rule
-        Name of a rule ("restarts", "restarts-small") or a `Rule` of your own.
+        Name of a rule ("restarts", "warmup", or the form for small runs, "-small") or a `Rule` of your own.
     setting
         "tuned" if the setting was chosen by the baseline's validation accuracy, "demonstration" if it was chosen
         because the effect shows; the sentence then says so.

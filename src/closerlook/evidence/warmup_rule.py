@@ -60,7 +60,7 @@ def _boundary(arm: str) -> Part:
         f"B({arm})", "boundary_share", arm, (), _HALF,
         yes=f"{_HOW[arm]} moves the failure boundary more than half as far as full warmup",
         no=f"{_HOW[arm]} moves the failure boundary less than half as far as full warmup",
-        unit="of full warmup's shift in log learning rate",
+        unit="of full warmup's shift",
     )  # fmt: skip
 
 
