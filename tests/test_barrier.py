@@ -1,5 +1,6 @@
 """Barriers in one line, against profiles of the same segments."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,13 @@ def test_sources_may_be_mixed(tmp_path) -> None:
     assert cl.barrier(model, a.state_dict(), tmp_path / "b.pt", BATCHES, points=3) == expected
 
 
+class Unread:
+    """Batches that nobody may ask for."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("it was read before it was refused")
+
+
 def test_what_has_no_barrier_is_refused() -> None:
     model, a, b = networks(3)
     with pytest.raises(UsageError, match="at least two points"):
@@ -99,5 +107,11 @@ def test_what_has_no_barrier_is_refused() -> None:
         cl.barrier(model, a, b, iter(BATCHES))
     with pytest.raises(MismatchError, match=r"point 1 is torch\.float32, point 0 is torch\.float64"):
         cl.barrier(model, a, small_net(1), BATCHES)
-    with pytest.raises(UsageError, match="unknown barrier"):
-        cl.barrier(model, a, b, BATCHES, points=2, definition="highest")  # type: ignore[arg-type]
+    unread = Unread()
+    for settings, message in [
+        ({"definition": "highest"}, "unknown barrier 'highest'; choose one of above_ends"),
+        ({"metric": "f1"}, "no barrier of 'f1'; choose one of loss, error, accuracy"),
+        ({"points": 1}, "a barrier needs both ends: at least two points, not 1"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            cl.barrier(model, a, b, unread, **settings)

@@ -205,6 +205,9 @@ def test_barriers_to_a_tolerance_agree_with_the_library(place, capsys):
         (["a.pt", "b.pt", *ON[:2], "--data", "cli_users_module:loaders"], "cannot be seeded"),
         (["a.pt", "b.pt", *ON, "--n-read", "1000"], "n_read=1000 does not fit"),
         (["a.pt", "b.pt", *ON, "--n-train", "1000"], "has 120 training examples"),
+        (["a.pt", "b.pt", *ON, "--tolerance", "0"], "0.0 does not lie between 0 and inf"),
+        (["a.pt", "b.pt", *ON, "--tolerance", "nan"], "nan does not lie between 0 and inf"),
+        (["a.pt", "b.pt", *ON, "--level", "1"], "1.0 does not lie between 0 and 1"),
     ],
 )
 def test_wrong_use_says_what_to_change(place, capsys, words, said):

@@ -124,6 +124,9 @@ CAUSES = {
     "weight norm in the checkpoint": (small_net(), normed().state_dict(), "the checkpoint has parametrized weights"),
     "weight norm in the model": (normed(), small_net().state_dict(), "the model has parametrized weights"),
     "no batch norm": (small_net(), without_norms().state_dict(), "of a network without batch norm (folded"),
+    "batch norm in the checkpoint": (
+        without_norms(), small_net().state_dict(), "of a network with batch norm, and the model has none there; build"
+    ),
     "statistics that the model has not": (stateless(), small_net().state_dict(), "with track_running_stats=True"),
     "a part": (small_net(), BACKBONE, "the checkpoint holds a part of the network (a backbone, an adapter)"),
     "the whole of a part": (small_net()[:-1], small_net().state_dict(), "a part of the checkpoint's network"),

@@ -278,6 +278,9 @@ def test_what_cannot_be_profiled_is_refused_with_a_reason() -> None:
         (cl.line(flat(a).float(), flat(b).float()), TRAIN, {}, MismatchError, "weights are torch.float32, the model"),
         (cl.line(flat(a)[1:], flat(b)[1:]), TRAIN, {}, MismatchError, "851 entries for a space of 852"),
         (path, TRAIN, {"points": [0.5, 1.5]}, UsageError, r"t in \[0, 1\]; got 0.5 to 1.5"),
+        (path, TRAIN, {"points": 0}, UsageError, "there is no point to read"),
+        (path, TRAIN, {"points": -3}, UsageError, "there is no point to read"),
+        (path, TRAIN, {"points": []}, UsageError, "there is no point to read"),
     ]
     for curve, splits, options, error, message in refused:
         with pytest.raises(error, match=message):

@@ -232,6 +232,7 @@ def test_a_network_that_cannot_bear_channels_last_is_read_in_its_own_layout() ->
 def test_tolerances_that_mean_nothing_are_refused(ends: tuple[cl.Point, cl.Point]) -> None:
     for settings, message in [
         ({"tolerance": 0.0}, "a tolerance is above 0 nats"),
+        ({"tolerance": float("nan")}, "a tolerance is above 0 nats"),
         ({"tolerance": 0.1, "points": [0.0, 0.5, 0.9]}, "a tolerance is about a barrier"),
         ({"tolerance": 0.1, "points": 2}, "at least three points"),
         ({"level": 1.0}, "level is a probability"),

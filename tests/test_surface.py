@@ -166,6 +166,10 @@ def test_what_is_no_surface_is_refused_with_a_reason() -> None:
     refused: list[tuple[cl.Subspace, Any, dict[str, Any], type[Exception], str]] = [
         (cl.line(a, b), TRAIN, {}, UsageError, "a surface needs a plane, not a line"),
         (plane, TRAIN, {"grid": (1, 5)}, UsageError, "at least two columns"),
+        (plane, TRAIN, {"margin": -0.1}, UsageError, "a margin is a share of the box, from 0 on, not -0.1"),
+        (plane, TRAIN, {"margin": float("nan")}, UsageError, "not nan"),
+        (plane, TRAIN, {"tolerance": 0.0}, UsageError, "a tolerance is a share of the loss above 0"),
+        (plane, TRAIN, {"tolerance": float("nan")}, UsageError, "a tolerance is a share of the loss above 0"),
         (plane, {"test": TRAIN}, {}, UsageError, "pass stats_loader"),
         (plane, {"test": iter(TRAIN)}, {}, LoaderError, "test is a one-shot"),
         (plane, TRAIN, {"mark": {"x": torch.zeros(4)}}, MismatchError, "4 entries for a space of 852"),

@@ -1,5 +1,6 @@
 """Options that several verbs share, each with its help text."""
 
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -22,6 +23,21 @@ def at_least(low: Number) -> PrimitiveConstructorSpec[Number]:
     return PrimitiveConstructorSpec(
         nargs=1, metavar="N" if kind is int else "X", instance_from_str=read,
         is_instance=lambda value: isinstance(value, kind), str_from_instance=lambda value: [str(value)],
+    )  # fmt: skip
+
+
+def inside(low: float, high: float) -> PrimitiveConstructorSpec[float]:
+    """A number above `low` and below `high`."""
+
+    def read(words: list[str]) -> float:
+        value = float(words[0])
+        if not low < value < high:
+            raise ValueError(f"{value} does not lie between {low:g} and {high:g}")
+        return value
+
+    return PrimitiveConstructorSpec(
+        nargs=1, metavar="X", instance_from_str=read,
+        is_instance=lambda value: isinstance(value, float), str_from_instance=lambda value: [str(value)],
     )  # fmt: skip
 
 
@@ -52,14 +68,15 @@ Whole = Annotated[int, at_least(0)]
 Positive = Annotated[int, at_least(1)]
 Real = Annotated[float, at_least(0.0)]
 Metric = Literal["loss", "error", "accuracy"]
+Above = Annotated[float, inside(0.0, inf)]
 Tolerance = Annotated[
-    Real | None,
+    Above | None,
     arg(
         metavar="NATS", help_behavior_hint="(default: read everything)",
         help="Read only as many images at as few positions as give a loss barrier above the worse end to within this.",
     ),
 ]  # fmt: skip
-Level = Annotated[Real, arg(help="Probability that intervals hold.")]
+Level = Annotated[float, inside(0.0, 1.0), arg(help="Probability that intervals hold.")]
 Jobs = Annotated[
     int, at_least(1),
     arg(help="Processes that share the readings, one thread each; the bytes are those of one process."),

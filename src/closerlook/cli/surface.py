@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from closerlook.cli.answer import answer, columns
-from closerlook.cli.options import DryRun, First, Jobs, Json, Metric, Out, Real, Second, Third
+from closerlook.cli.options import Above, DryRun, First, Jobs, Json, Metric, Out, Real, Second, Third
 from closerlook.cli.outputs import folder_for, write
 from closerlook.cli.points import labels, references, weights
 from closerlook.cli.profiles import policy, splits_of
@@ -34,7 +34,7 @@ def surface(
     grid: Annotated[tuple[int, int], arg(metavar="COLUMNS ROWS")] = (21, 21),
     margin: Real = 0.2,
     metric: Metric = "loss",
-    tolerance: Annotated[Real | None, arg(metavar="SHARE", help_behavior_hint="(default: read every cell)")] = None,
+    tolerance: Annotated[Above | None, arg(metavar="SHARE", help_behavior_hint="(default: read every cell)")] = None,
     jobs: Jobs = 1,
     out: Out = None,
     dry_run: DryRun = False,

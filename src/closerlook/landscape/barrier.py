@@ -14,7 +14,8 @@ from torch import nn
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader
 from closerlook.errors import UsageError
-from closerlook.landscape.heights import Barrier, Definition
+from closerlook.landscape.heights import Barrier, Definition, bases
+from closerlook.landscape.metrics import HIGHER_IS_WORSE
 from closerlook.landscape.profile import profile
 from closerlook.landscape.reader import BatchStats
 from closerlook.landscape.subspace import line
@@ -102,6 +103,11 @@ def barrier(
 
     The settings are those of `closerlook.profile`; the definitions those of its ``barrier``.
 
+    Raises
+    ------
+    UsageError
+        An unknown metric or definition, fewer than two points; and what `closerlook.profile` refuses.
+
     Examples
     --------
     >>> data = [(torch.eye(4), torch.arange(4))]
@@ -109,6 +115,12 @@ def barrier(
     >>> float(barrier(layer, layer, layer, data, points=3))
     0.0
     """
+    # What cannot have a barrier is refused now, not after the reading.
+    if metric not in HIGHER_IS_WORSE:
+        raise UsageError(f"no barrier of {metric!r}; choose one of {', '.join(HIGHER_IS_WORSE)}")
+    if points < 2:
+        raise UsageError(f"a barrier needs both ends: at least two points, not {points}")
+    bases(np.linspace(0, 1, points), definition)
     space = WeightSpace(model, params)
     path = profile(
         model, line(space.point(a), space.point(b)), {"train": loader}, points, batch_stats=batch_stats,

@@ -241,8 +241,8 @@ def profile(
     Raises
     ------
     UsageError
-        A plane in place of a curve, weights of another model, batch norm without images for its statistics, an `out`
-        that holds another reading.
+        A plane in place of a curve, no points, weights of another model, batch norm without images for its statistics,
+        an `out` that holds another reading.
     LoaderError
         A loader that gives other batches the second time, or a model whose outputs are random; the message names the
         cause.
@@ -257,7 +257,9 @@ def profile(
     """
     if not curve.is_curve:
         raise UsageError(f"a {curve.kind} has no t; use surface for planes")
-    coords = np.linspace(0, 1, points) if isinstance(points, int) else np.asarray(points, dtype=np.float64)
+    coords = np.asarray(points if not isinstance(points, int) else np.linspace(0, 1, max(points, 0)), dtype=np.float64)
+    if not coords.size:
+        raise UsageError("there is no point to read; points is a number from 1 on, or the coordinates t themselves")
     coefficients = curve.coefficients(coords)
     _check_tolerance(tolerance, level, coords)
     loaders = splits if isinstance(splits, Mapping) else {"train": splits}
@@ -283,7 +285,7 @@ def _check_tolerance(tolerance: float | None, level: float, coords: np.ndarray) 
         raise UsageError(f"level is a probability between 0 and 1, such as 0.95, not {level}")
     if tolerance is None:
         return
-    if tolerance <= 0:
+    if not tolerance > 0:
         raise UsageError(f"a tolerance is above 0 nats, not {tolerance}")
     if len(coords) < 3 or coords[0] != 0 or coords[-1] != 1 or np.any(np.diff(coords) <= 0):
         raise UsageError("a tolerance is about a barrier: give at least three points, ascending from t = 0 to t = 1")

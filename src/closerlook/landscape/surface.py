@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def surface(
     Raises
     ------
     UsageError
-        Not a plane, or a grid of fewer than two columns or rows.
+        Not a plane, a grid of fewer than two columns or rows, a margin below 0, a tolerance of nothing.
 
     Examples
     --------
@@ -157,6 +158,10 @@ def surface(
         raise UsageError(f"a surface needs a plane, not a {plane.kind}; make one with closerlook.plane(w_0, w_1, w_2)")
     if min(grid) < 2:
         raise UsageError("a grid needs at least two columns and two rows")
+    if not 0 <= margin < inf:
+        raise UsageError(f"a margin is a share of the box, from 0 on, not {margin}")
+    if tolerance is not None and not tolerance > 0:
+        raise UsageError(f"a tolerance is a share of the loss above 0, such as 0.05, not {tolerance}")
     loaders = splits if isinstance(splits, Mapping) else {"train": splits}
     space = WeightSpace(model, params)
     others = {name: space.point(w) for name, w in (mark or {}).items()}

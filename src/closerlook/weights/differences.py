@@ -146,6 +146,7 @@ def _norms(difference: Difference) -> str | None:
         return None
     norms = {_layer(name) for name in difference.known if name.endswith("running_mean")}
     statistics = [name for name in difference.extra if name.endswith(_STATISTICS)]
+    theirs = {_layer(name) for name in statistics}
     if difference.missing and not statistics and {_layer(name) for name in difference.missing} <= norms:
         return "these weights are of a network without batch norm (folded into its convolutions?); build it without"
     if not difference.missing and len(statistics) == len(difference.extra):
@@ -153,6 +154,8 @@ def _norms(difference: Difference) -> str | None:
             "the checkpoint has batch-norm statistics and the model keeps none; build it with "
             "track_running_stats=True, or drop these names"
         )
+    if not difference.missing and {_layer(name) for name in difference.extra} == theirs:
+        return "these weights are of a network with batch norm, and the model has none there; build it with batch norm"
     return None
 
 
