@@ -7,8 +7,8 @@ import closerlook
 
 ROOMS = [
     "errors", "files", "checkpoints", "evidence", "figures", "weights", "views", "batches", "layout", "evaluation",
-    "activations", "agreement", "durations", "schedules", "training", "curvature", "landscape", "similarity", "models",
-    "data", "runs", "steps", "launch", "report", "studies", "cli",
+    "activations", "agreement", "durations", "schedules", "training", "curvature", "watching", "landscape",
+    "similarity", "models", "data", "runs", "steps", "launch", "report", "diagnosis", "studies", "cli",
 ]  # fmt: skip
 ROOT = Path(closerlook.__file__).parent
 LIGHT = {"evidence": {"torch", "pandas", "matplotlib"}, "figures": {"torch"}, "files": {"pandas", "matplotlib"}}

@@ -18,6 +18,7 @@ from closerlook.curvature import (
     sharpness,
     stability_threshold,
 )
+from closerlook.diagnosis import Diagnosis, diagnose_warmup
 from closerlook.errors import CloserlookError
 from closerlook.evaluation import Evaluation, evaluate
 from closerlook.evidence import Rule, Verdict, verdict
@@ -64,17 +65,19 @@ from closerlook.training.interventions import Freeze as freeze
 from closerlook.training.interventions import GroupRate as group_rate
 from closerlook.training.interventions import LabelSmoothing as label_smoothing
 from closerlook.training.interventions import RandomRate as random_rate
+from closerlook.watching import SeedsReport, WatchReport, across_seeds, watch
 from closerlook.weights import Point, WeightSpace, loaded
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR", "Ensemble",
-    "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Profile", "Rule",
-    "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface", "Trace", "TrainResult",
-    "Verdict", "WeightSpace", "activations", "agreement", "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip",
-    "compare", "connect", "constant", "cosine", "critical_lr", "ensemble", "evaluate", "freeze", "group_rate",
-    "hessian_trace", "label_smoothing", "layers", "line", "linear_decay", "loaded", "noise_scale", "plane",
-    "polychain", "procrustes", "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex", "spectral_cca",
-    "stability_threshold", "step_decay", "surface", "svcca", "train", "verdict", "warmup",
+    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR", "Diagnosis",
+    "Ensemble", "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Profile",
+    "Rule", "SeedsReport", "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface",
+    "Trace", "TrainResult", "Verdict", "WatchReport", "WeightSpace", "across_seeds", "activations", "agreement",
+    "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine",
+    "critical_lr", "diagnose_warmup", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace",
+    "label_smoothing", "layers", "line", "linear_decay", "loaded", "noise_scale", "plane", "polychain", "procrustes",
+    "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex", "spectral_cca", "stability_threshold",
+    "step_decay", "surface", "svcca", "train", "verdict", "warmup", "watch",
 ]  # fmt: skip

@@ -1,38 +1,16 @@
-"""The user's files and functions as parts of recipes, each with the hash of its content."""
+"""The user's files as parts of recipes, each with the hash of its content."""
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from closerlook import files
 from closerlook.errors import UsageError
 from closerlook.landscape import polychain
-from closerlook.models import is_target, load_target
-from closerlook.runs.identity import source_hash
-from closerlook.runs.recipe import DataSpec, File, ModelSpec
+from closerlook.runs.recipe import File
 from closerlook.steps.setting import network
+from closerlook.steps.sourced import with_source as with_source
 from closerlook.weights import Point, WeightSpace
-
-Spec = TypeVar("Spec", DataSpec, ModelSpec)
-
-
-def with_source(spec: Spec) -> Spec:
-    """A model or data that knows the source of the user's function, so that a changed one makes another recipe.
-
-    Raises
-    ------
-    UsageError
-        There is no such function, or it does not take these options.
-    """
-    if not is_target(spec.name):
-        return spec.model_copy(update={"source": None})
-    function = load_target(spec.name)
-    try:
-        signature(function).bind(**getattr(spec, "options", {}))
-    except TypeError as error:
-        raise UsageError(f"{spec.name}{signature(function)}: {error}") from error
-    return spec.model_copy(update={"source": source_hash(function)})
 
 
 def weights(checkpoints: Sequence[Path], specs: Mapping[str, Any]) -> list[Point]:

@@ -34,7 +34,7 @@ def next_step(optimizer: Optimizer, model: nn.Module, names: Sequence[str], grad
     for name in names:
         if id(every[name]) in twins:
             other = twins[id(every[name])]
-            other.grad = gradient[name].to(other)
+            other.grad = gradient[name].to(other).view_as(other)
     _unit_rate(twin)
     with torch.enable_grad():
         # The class's own: a scheduler replaces that of the instance by one that steps the caller's optimizer.

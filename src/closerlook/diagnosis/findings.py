@@ -1,0 +1,93 @@
+"""What the trainings of a diagnosis say about warmup: by intervention, counted over the seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from closerlook.diagnosis.outcomes import Outcomes
+from closerlook.diagnosis.settings import MARGIN
+from closerlook.evidence.paired import LEVEL, t_interval
+
+HALF = 0.5  # of warmup's benefit: who brings more removes the instability
+State = Literal["unstable", "stable", "neither trains"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found.
+
+    Attributes
+    ----------
+    states : per seed ``"unstable"`` where training with the longest warmup ends more than five points of validation
+        accuracy above that without one, ``"stable"`` where it does not, ``"neither trains"`` where both end at chance.
+    benefit : accuracy with the longest warmup less that without, per seed.
+    works : per length of warmup the seeds in which training ends within five points of the longest one's.
+    shares : per arm and unstable seed its part of the benefit.
+    length : the shortest length that works in all seeds; None where none does.
+    """
+
+    states: Mapping[int, State]
+    benefit: Mapping[int, float]
+    works: Mapping[int, tuple[int, ...]]
+    shares: Mapping[str, Mapping[int, float]]
+    length: int | None
+
+    @property
+    def unstable(self) -> list[int]:
+        """The unstable seeds."""
+        return [seed for seed, state in self.states.items() if state == "unstable"]
+
+    def removes(self, arm: str) -> list[int]:
+        """The unstable seeds in which an arm brings more than half of warmup's benefit."""
+        return [seed for seed, share in self.shares[arm].items() if share > HALF]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, with intervals over seeds."""
+        return {
+            "states": dict(self.states),
+            "benefit": {**spread(list(self.benefit.values())), "by_seed": dict(self.benefit)},
+            "lengths": {length: {"works_in": list(seeds)} for length, seeds in self.works.items()},
+            "shares": {arm: {**spread(list(of.values())), "by_seed": dict(of), "removes_in": self.removes(arm)}
+                       for arm, of in self.shares.items()},
+            "length": self.length,
+        }  # fmt: skip
+
+
+def find(found: Outcomes) -> Findings:
+    """Compare the trainings seed by seed."""
+    s, by_arm = found.settings, found.by_arm
+    warm, none = by_arm[f"W:{s.ramp}"], by_arm["N"]
+    benefit = {seed: warm[seed].accuracy - none[seed].accuracy for seed in s.seeds}
+    states = {seed: _state(found, seed, benefit[seed]) for seed in s.seeds}
+    works = {
+        length: tuple(
+            seed for seed, outcome in by_arm[f"W:{length}"].items()
+            if outcome.learned(found.chance) and outcome.accuracy >= warm[seed].accuracy - MARGIN
+        )
+        for length in s.lengths
+    }  # fmt: skip
+    shares = {
+        arm: {seed: (of[seed].accuracy - none[seed].accuracy) / benefit[seed]
+              for seed, state in states.items() if state == "unstable"}
+        for arm, of in by_arm.items() if arm != "N"
+    }  # fmt: skip
+    length = next((length for length in s.lengths if len(works[length]) == len(s.seeds)), None)
+    return Findings(states, benefit, works, shares, length)
+
+
+def _state(found: Outcomes, seed: int, benefit: float) -> State:
+    warm, none = found.by_arm[f"W:{found.settings.ramp}"][seed], found.by_arm["N"][seed]
+    if not warm.learned(found.chance) and not none.learned(found.chance):
+        return "neither trains"
+    return "unstable" if benefit > MARGIN else "stable"
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean of values over seeds, with Student's interval from two seeds on."""
+    if not values:
+        return {"mean": None, "low": None, "high": None, "n": 0, "level": LEVEL}
+    low, high = t_interval(values) if len(values) > 1 else (np.nan, np.nan)
+    ends = [None if np.isnan(end) else float(end) for end in (low, high)]
+    return {"mean": float(np.mean(values)), "low": ends[0], "high": ends[1], "n": len(values), "level": LEVEL}
