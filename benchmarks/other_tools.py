@@ -4,6 +4,7 @@ Run it with ``python benchmarks/other_tools.py``. Every tool is installed from P
 away; it sees torch, numpy and scipy of this one. Without network nothing is written.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -331,6 +332,7 @@ def environment(folder: Path) -> Path:
 
 def main() -> None:
     """Install, run and write."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     made = cases()
     found: dict[str, Any] = {
         "oracle": {"matrices": {case: oracle(*pair) for case, pair in made.items()}},
