@@ -135,7 +135,7 @@ _SMALL = Settings(
         model=ModelSpec(name="vgg11_bn", options={"width": 0.25, "head": "paper", "init": "he", "dropout": 0.0}),
         blocks=VGG,
     ),
-    optimizer=OptimizerSpec(lr=1.0), batch_size=500, epochs=25, precision="bf16", ramp="100it", small_batch=100,
+    optimizer=OptimizerSpec(lr=1.5), batch_size=500, epochs=25, precision="bf16", ramp="100it", small_batch=100,
     small_rate=0.1, mapped=1, traced=1, trace_every=20, early=10, kept=("2ep", "4ep", "6ep", "15ep"),
     phase=Phase(factors=(1 / 2.25, 1.0, 2.25), lengths=(0, "50it", "100it"), seeds=1),
     seeds=(100, 101, 102, 103, 104), rule="warmup-small",
