@@ -18,7 +18,6 @@ from closerlook.curvature import (
     sharpness,
     stability_threshold,
 )
-from closerlook.diagnosis import Diagnosis, diagnose_warmup
 from closerlook.errors import CloserlookError
 from closerlook.evaluation import Evaluation, evaluate
 from closerlook.evidence import Rule, Verdict, verdict
@@ -71,13 +70,13 @@ from closerlook.weights import Point, WeightSpace, loaded
 __version__ = "0.1.0"
 
 __all__ = [
-    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR", "Diagnosis",
-    "Ensemble", "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Profile",
-    "Rule", "SeedsReport", "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface",
-    "Trace", "TrainResult", "Verdict", "WatchReport", "WeightSpace", "across_seeds", "activations", "agreement",
-    "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine",
-    "critical_lr", "diagnose_warmup", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace",
-    "label_smoothing", "layers", "line", "linear_decay", "loaded", "noise_scale", "plane", "polychain", "procrustes",
-    "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex", "spectral_cca", "stability_threshold",
-    "step_decay", "surface", "svcca", "train", "verdict", "warmup", "watch",
+    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR", "Ensemble",
+    "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Profile", "Rule",
+    "SeedsReport", "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface", "Trace",
+    "TrainResult", "Verdict", "WatchReport", "WeightSpace", "across_seeds", "activations", "agreement", "barrier",
+    "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine", "critical_lr",
+    "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing", "layers", "line",
+    "linear_decay", "loaded", "noise_scale", "plane", "polychain", "procrustes", "profile", "pwcca", "random_rate",
+    "restarts", "sharpness", "simplex", "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca",
+    "train", "verdict", "warmup", "watch",
 ]  # fmt: skip

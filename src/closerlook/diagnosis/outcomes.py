@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from closerlook.curvature import critical_lr
+from closerlook.curvature.critical_lr import critical_lr
 from closerlook.diagnosis.arms import arms_of, recipes_of
 from closerlook.diagnosis.settings import MARGIN, Settings
 from closerlook.errors import CloserlookError

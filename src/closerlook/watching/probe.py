@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from closerlook.batches import BatchFn, Feed, Loader, check_loader, feed_for, generators_kept
-from closerlook.curvature import HessianOperator, critical_lr, reading, stability_threshold, top_eigenvalues
+from closerlook.curvature import HessianOperator, reading, stability_threshold, top_eigenvalues
 from closerlook.curvature.blocks import dots
+from closerlook.curvature.critical_lr import critical_lr
 from closerlook.curvature.preconditioner import preconditioner_of
 from closerlook.errors import NotFiniteError, UsageError
 from closerlook.evaluation import check_repeatable
