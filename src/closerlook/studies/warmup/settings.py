@@ -81,7 +81,7 @@ class Settings(Frozen):
     early: int
     kept: tuple[Duration, ...] = ()
     layers: tuple[str, ...] = ("*relu*", "head.fc3")
-    directions: int = 5
+    directions: int = 3
     phase: Phase = Phase()
     boundaries: Boundaries | None = None
     seeds: tuple[int, ...]
