@@ -319,6 +319,11 @@ def test_stored_activations_give_the_same_numbers(found: Comparison, tmp_path: A
     other = cl.activations(B, BATCHES[::-1], LAYERS)
     with pytest.raises(MismatchError, match="read on other batches"):
         compare(stored[0], other)
+    with pytest.raises(MismatchError, match="read with conv='mean' and tokens='mean'; read them again"):
+        compare(*stored, conv="positions")
+    shuffled = compare(*stored, measures=["cka"], nulls=["shuffled"], seed=3)
+    direct = compare(A, B, BATCHES, LAYERS, measures=["cka"], nulls=["shuffled"], seed=3)
+    np.testing.assert_allclose(shuffled.table("cka", "shuffled"), direct.table("cka", "shuffled"), atol=1e-12)
     with pytest.raises(UsageError, match="an untrained network has no stored activations"):
         compare(*stored, nulls=["random"])
     with pytest.raises(UsageError, match="the activations of both"):
@@ -385,6 +390,7 @@ def test_words_of_measures_reach_them() -> None:
         ({"measures": ["rbf_cka"]}, r"no measure 'rbf_cka'; there is .* and rbf_cka\(x, y\) of the examples"),
         ({"max_bytes": 10_000}, "need .* MB and 0 MB may be used"),
         ({"untrained": "b.pt", "nulls": ["random"]}, "untrained is a str and not a network"),
+        ({"untrained": B, "nulls": ["shuffled"]}, r"say nulls=\['random'\] as well"),
     ],
 )
 def test_wrong_use(settings: dict[str, Any], said: str) -> None:
@@ -436,7 +442,7 @@ def test_frame_and_dict_hold_everything(found: Comparison) -> None:
     assert len(frame) == 4 * len(LAYERS) ** 2
     row = frame[(frame.measure == "cka") & (frame.layer_a == "relu1") & (frame.layer_b == "head")].iloc[0]
     assert row.value == found.table("cka").loc["relu1", "head"]
-    assert (row.n, row.width_a, row.width_b, row.rank_b) == (600, 6, 10, 10)
+    assert (row.n, row.width_a, row.width_b, row.rank_b, row.dropped_b) == (600, 6, 10, 10, 0)
     again = Comparison.from_dict(json.loads(json.dumps(found.to_dict())))
     assert again.to_dict() == found.to_dict()
     few = compare(A, B, BATCHES, ["relu1", "head"], measures=["procrustes"], conv="positions")
@@ -464,7 +470,7 @@ def test_memory_is_refused_for_all_sums_together() -> None:
     needed = 8 * (3 * 384**2 + 4 * 768 + 512 * (768 + 8 + 3) + 3 * 2 * 384**2)
     assert compare(A, B, BATCHES, ["relu1"], max_bytes=needed, **settings).n == 600
     seen: list[int] = []
-    settings |= {"max_bytes": needed - 1, "untrained": B}
+    settings["max_bytes"] = needed - 1
     for nulls, factor in (([], 1), (["random"], 2), (["shuffled"], 2), (["random", "shuffled"], 3)):
         megabytes = f"{factor * needed / 1e6:.0f} MB"
         said = rf"2 layers .the widest: A model.relu1, 384 units.( and those of the nulls)? need {megabytes}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from closerlook.activations import Activations, Conv, Handling, Tokens
 from closerlook.batches import BatchFn, Loader
-from closerlook.errors import UsageError
+from closerlook.errors import MismatchError, UsageError
 from closerlook.similarity.cells import Array, Cells, Sums
 from closerlook.similarity.comparison import Comparison
 from closerlook.similarity.grids import Grids
@@ -80,6 +80,8 @@ def compare(
         A pattern matches no layer, or the outputs of one cannot be compared.
     TooFewExamplesError, ConditionError
         A measure can be had for no pair; where it can for some, the others are NaN and the notes say why.
+    MismatchError
+        Stored activations of other batches, or with another handling.
     UsageError
         NaN in a layer (it is named), an unknown measure, or sums that do not fit in memory.
 
@@ -91,10 +93,10 @@ def compare(
     {'1': 1.0, '2': 1.0}
     """
     stored = isinstance(model_a, Activations) and isinstance(model_b, Activations)
-    handling = model_a.handling if isinstance(model_a, Activations) else Handling(conv, tokens)
+    handling = _handling(model_a, Handling(conv, tokens))
     read = chosen(measures, handling.conv == "spectral", insist, seed)
     insisting = chosen(measures, handling.conv == "spectral", True, seed) if intervals else {}
-    _check_nulls(nulls, stored)
+    _check_nulls(nulls, stored, untrained is not None)
     patterns = (layers_a, layers_a if layers_b is None else layers_b)
     if isinstance(model_a, Activations) and isinstance(model_b, Activations):
         source = from_stored((model_a, model_b), patterns)
@@ -218,12 +220,26 @@ def _network(name: str, model: Any) -> nn.Module:
     return model
 
 
-def _check_nulls(nulls: Sequence[str], stored: bool) -> None:
+def _handling(model: nn.Module | Activations, asked: Handling) -> Handling:
+    """What becomes of maps and tokens: stored activations bring it along."""
+    if not isinstance(model, Activations):
+        return asked
+    if asked not in (Handling(), model.handling):
+        raise MismatchError(
+            f"the activations were read with conv={model.handling.conv!r} and tokens={model.handling.tokens!r}; read "
+            "them again with what is asked for here"
+        )
+    return model.handling
+
+
+def _check_nulls(nulls: Sequence[str], stored: bool, given: bool) -> None:
     if isinstance(nulls, str):
         raise UsageError(f"nulls are a list of names such as [{nulls!r}], not {nulls!r}")
     unknown = set(nulls) - set(get_args(Null))
     if unknown:
         raise UsageError(f"no null {', '.join(sorted(unknown))}; there is {', '.join(get_args(Null))}")
+    if given and "random" not in nulls:
+        raise UsageError("an untrained network is compared where it is asked for: say nulls=['random'] as well")
     if stored and "random" in nulls:
         raise UsageError(
             "an untrained network has no stored activations; read them with activations() and compare A with them"

@@ -92,7 +92,8 @@ class Comparison:
                         {
                             "measure": measure, "layer_a": a.layer, "layer_b": b.layer, **numbers, "n": self.n,
                             "width_a": a.width, "width_b": b.width, "rank_a": a.rank, "rank_b": b.rank,
-                            "condition_a": a.condition, "condition_b": b.condition,
+                            "condition_a": a.condition, "condition_b": b.condition, "dropped_a": a.dropped,
+                            "dropped_b": b.dropped,
                         }
                     )  # fmt: skip
         return pd.DataFrame(rows)
