@@ -350,6 +350,26 @@ def test_svcca_curve_is_svcca_at_every_k() -> None:
         svcca_curve(moments, grid=[7])
 
 
+@pytest.mark.parametrize("small", [1.0, 1e-3, 1e-5, 5e-6, 1e-8, 1e-20])
+def test_svcca_says_when_a_direction_is_too_small_for_sums(small: float) -> None:
+    # Plain CCA does not see the scale of a unit; principal directions do.
+    x = gaussian(500, 6, 0)
+    y = x[:, :5] + gaussian(500, 5, 1)
+    x[:, 2] *= small
+    moments = moments_of(x, y)
+    assert cca(moments).ranks == (6, 5)
+    if small < 1e-6:
+        with pytest.raises(ConditionError, match=r"direction 6 of x is .* ask for at most 5 directions"):
+            svcca(moments, directions=(6, 5))
+        assert len(svcca_curve(moments_of(x, x)).r2) == 5
+        return
+    result = svcca(moments, directions=(6, 5))
+    assert 0.3 / small < result.condition[0] < 3 / small
+    error = np.abs(result.coefficients - exact_correlations(x, y).numpy()).max()
+    assert error < 10 * EPS * max(result.condition) ** 2
+    assert len(svcca_curve(moments_of(x, x)).r2) == 6
+
+
 def test_svcca_arguments() -> None:
     moments = moments_of(gaussian(100, 4, 0), gaussian(100, 3, 1))
     with pytest.raises(UsageError, match="y has 3 directions, not 4"):

@@ -25,8 +25,8 @@ class Similarity:
     n : number of examples.
     ranks : directions of each side that the measure used.
     dropped : indices of the constant units of each side.
-    condition : condition number of each side's units at unit variance, kept directions only: whitened measures are
-        exact to about 2e-16 times its square, CKA and Procrustes invert nothing.
+    condition : condition number of each side's units at unit variance (SVCCA: as they are), kept directions only:
+        whitened measures are exact to about 2e-16 times its square, CKA and Procrustes invert nothing.
     conventions : the choices that change the number.
     details : further numbers of this measure (Procrustes distance and angle, the weights of PWCCA, ...).
     notes : what a reader must know before using the value.

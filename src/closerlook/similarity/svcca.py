@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from closerlook.errors import UsageError
+from closerlook.errors import ConditionError, UsageError
 from closerlook.similarity import chance
 from closerlook.similarity.cca import Summary, correlation_chance, enough, facts, nothing, pair_of
 from closerlook.similarity.moments import Moments
 from closerlook.similarity.pair import Layer, Pair
 from closerlook.similarity.result import Similarity
-from closerlook.similarity.whitening import singular_values
+from closerlook.similarity.whitening import RESOLVED, singular_values
 
 Array = NDArray[np.float64]
 
@@ -32,12 +32,15 @@ def svcca(
 
     Each side keeps the smallest k with ``sum_{i<=k} sigma_i^2 >= variance sum_i sigma_i^2`` of its centred units, or
     the number of `directions` (one for both sides, or one each); then `cca`. Invariant to translation, orthogonal maps
-    and scaling as a whole.
+    and scaling as a whole. `condition` is sigma_1 / sigma_k of the units as they are: what sums lose is eps times its
+    square.
 
     Raises
     ------
     TooFewExamplesError
         As `cca`, for the directions kept.
+    ConditionError
+        A direction kept is less than a millionth of the first, which sums in float64 do not resolve.
 
     Examples
     --------
@@ -61,12 +64,13 @@ def svcca(
     for layer, count, rank in zip((pair.left, pair.right), k, pair.ranks, strict=True):
         if not 0 < count <= rank:
             raise UsageError(f"{layer.name} has {rank} directions, not {count}; ask for at most {min(pair.ranks)}")
+        _refuse_unresolved(layer, count)
     notes = enough(pair.n, k, insist)
     rho = singular_values(_principal_block(pair, *k)).clamp_max(1.0)
     value = float((rho if summary == "mean" else rho.square()).mean())
     return Similarity(
         "svcca", value, correlation_chance(summary, k, pair.n, seed), coefficients=rho.numpy(), conventions=asked,
-        notes=notes, **(facts(pair) | {"ranks": k}),
+        notes=notes, **(facts(pair) | {"ranks": k, "condition": (_spread(pair.left, k[0]), _spread(pair.right, k[1]))}),
     )  # fmt: skip
 
 
@@ -88,7 +92,8 @@ def svcca_curve(m: Moments | Pair, grid: Sequence[int] | None = None, *, seed: i
 
     In whitened principal coordinates every truncation is a leading block of one matrix, so r2 for every k is a
     cumulative sum; the mean rho needs the singular values of each block, so it is on `grid` (default: up to 16 values
-    of k in equal ratios). Stops at the smaller rank, or where 2 k > n - 1.
+    of k in equal ratios). Stops at the smaller rank, where 2 k > n - 1, and before directions of less than a millionth
+    of the first, which sums in float64 do not resolve.
 
     Examples
     --------
@@ -100,7 +105,7 @@ def svcca_curve(m: Moments | Pair, grid: Sequence[int] | None = None, *, seed: i
     array([1., 1., 1., 1.])
     """
     pair = pair_of(m)
-    most = min(*pair.ranks, (pair.n - 1) // 2)
+    most = min(_resolved(pair.left), _resolved(pair.right), (pair.n - 1) // 2)
     ks = np.arange(1, most + 1)
     if grid is None:
         grid = sorted(set(np.geomspace(1, most, 16).round().astype(int).tolist())) if most else []
@@ -119,6 +124,26 @@ def svcca_curve(m: Moments | Pair, grid: Sequence[int] | None = None, *, seed: i
 def _shares(layer: Layer) -> Array:
     """Share of the variance that the first 1, 2, ... directions hold."""
     return (layer.principal[0].cumsum(0) / layer.total).numpy()
+
+
+def _spread(layer: Layer, count: int) -> float:
+    """Length of the first principal direction over that of direction `count`."""
+    values = layer.principal[0]
+    return float((values[0] / values[count - 1]).sqrt())
+
+
+def _resolved(layer: Layer) -> int:
+    """Number of directions that sums in float64 tell from their own rounding."""
+    values = layer.principal[0]
+    return int((values * RESOLVED**2 > values[:1]).sum())
+
+
+def _refuse_unresolved(layer: Layer, count: int) -> None:
+    if count > _resolved(layer):
+        raise ConditionError(
+            f"direction {count} of {layer.name} is {1 / _spread(layer, count):.0e} of its first one, and float64 sums "
+            f"resolve {1 / RESOLVED:.0e}; ask for at most {_resolved(layer)} directions"
+        )
 
 
 def _holding(layer: Layer, variance: float) -> int:
