@@ -143,9 +143,9 @@ def test_wrong_tables(place, words, said, capsys):
 def test_ls_and_show_tell_of_everything(capsys):
     status, found, _ = run(capsys, "ls")
     assert status == 0
-    assert list(found) == ["studies", "models", "data", "rules"]
+    assert list(found) == ["studies", "models", "data", "rules", "interventions"]
     names = {row["name"] for rows in found.values() for row in rows}
-    assert {"restarts", "digits", *MODELS} <= names
+    assert {"restarts", "digits", "freeze", "group_rate", *MODELS} <= names
     assert list(run(capsys, "ls", "rules")[1]) == ["rules"]
     for name in names:
         status, told, _ = run(capsys, "show", name)
@@ -153,6 +153,11 @@ def test_ls_and_show_tell_of_everything(capsys):
         assert len(told) > 1
     assert main(["show", "restarts"]) == 0
     assert "E3: accuracy R - K, margin 0.005" in capsys.readouterr().out
+    assert main(["show", "freeze"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{part}. " in shown for part in ("What", "Formula", "Norm layers", "Cost", "Source"))
+    assert "\nend     required\n" in shown
+    assert "norm    default 'train'" in shown
     assert main(["ls"]) == 0
     assert "parameters" in capsys.readouterr().out
     assert main(["show", "vgg"]) == 2

@@ -1,8 +1,9 @@
-"""What there is to know about a study, a model, a data set or a rule."""
+"""What there is to know about a study, a model, a data set, a rule or an intervention."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, fields
 from importlib.resources import files
 from typing import Any
 
@@ -10,9 +11,11 @@ from closerlook import data, evidence, models
 from closerlook.cli.answer import facts
 from closerlook.evidence import Condition, Rule
 from closerlook.studies import STUDIES
+from closerlook.training.interventions import INTERVENTIONS
 
 KINDS: Mapping[str, Iterable[str]] = {
     "study": STUDIES, "model": models.MODELS, "data": data.SOURCES, "rule": evidence.RULES,
+    "intervention": INTERVENTIONS,
 }  # fmt: skip
 _FROM_DATA = ("classes", "in_channels", "image_size", "in_features")
 
@@ -59,9 +62,23 @@ def rule(name: str) -> str:
     )  # fmt: skip
 
 
+def intervention(name: str) -> str:
+    """What it changes, formula, cost, source, and its settings with their defaults."""
+    kind = INTERVENTIONS[name]
+    settings = {each.name: _setting(each) for each in fields(kind) if each.name != "kind"}  # type: ignore[arg-type]
+    return f"{name}: {_doc(kind)}\n\n{facts(settings)}".replace("**", "")
+
+
+def summary(kind: type) -> str:
+    """The first line of a docstring, without markup."""
+    return (inspect.getdoc(kind) or "").splitlines()[0].replace("`", "")
+
+
 def card(kind: str, name: str) -> str:
     """The card of one thing."""
-    writers: Mapping[str, Callable[[str], str]] = {"study": study, "model": model, "data": dataset, "rule": rule}
+    writers: Mapping[str, Callable[[str], str]] = {
+        "study": study, "model": model, "data": dataset, "rule": rule, "intervention": intervention,
+    }  # fmt: skip
     return writers[kind](name)
 
 
@@ -87,6 +104,10 @@ def _said(condition: Condition) -> str:
 
 def _default(parameter: inspect.Parameter) -> str:
     return "from the data" if parameter.name in _FROM_DATA else f"default {parameter.default}"
+
+
+def _setting(setting: Field[Any]) -> str:
+    return "required" if setting.default is MISSING else f"default {setting.default!r}"
 
 
 def _doc(function: Callable[..., Any]) -> str:

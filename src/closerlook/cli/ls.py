@@ -6,20 +6,22 @@ from tyro.conf import Positional, arg
 
 from closerlook import data, evidence, models
 from closerlook.cli.answer import answer, columns
-from closerlook.cli.cards import heading
+from closerlook.cli.cards import heading, summary
 from closerlook.cli.options import Json
 from closerlook.studies import STUDIES
+from closerlook.training.interventions import INTERVENTIONS
 
-What = Literal["studies", "models", "data", "rules"]
+What = Literal["studies", "models", "data", "rules", "interventions"]
 
 
 def ls(
     what: Annotated[
-        Positional[tuple[What, ...]], arg(metavar="{studies,models,data,rules} ...", help_behavior_hint="")
+        Positional[tuple[What, ...]],
+        arg(metavar="{studies,models,data,rules,interventions} ...", help_behavior_hint=""),
     ] = (),
     json: Json = False,
 ) -> int:
-    """List the studies, models, data sets and rules that come with closerlook.
+    """List the studies, models, data sets, rules and interventions that come with closerlook.
 
     Models and data of your own need no entry here: name them package.module:function wherever a name is asked for.
 
@@ -49,4 +51,6 @@ def listed(what: str) -> list[dict[str, Any]]:
         return data.describe()
     if what == "rules":
         return [{"name": rule.name, "version": rule.version, "claim": rule.claim} for rule in evidence.RULES.values()]
+    if what == "interventions":
+        return [{"name": name, "about": summary(kind)} for name, kind in INTERVENTIONS.items()]
     return [{"name": name, "about": heading(name)} for name in STUDIES]

@@ -19,8 +19,8 @@ VERBS = {
     "runs rm": "Delete runs.",
     "runs verify": "Compare every file of finished runs with its checksum.",
     "report": "Write an HTML report of runs, or write that of a study again.",
-    "ls": "List the studies, models, data sets and rules that come with closerlook.",
-    "show": "Explain one of them: a study, a model, a data set, a rule.",
+    "ls": "List the studies, models, data sets, rules and interventions that come with closerlook.",
+    "show": "Explain one of them: a study, a model, a data set, a rule, an intervention.",
     "doctor": "Check this machine: versions, threads, data sets, disk.",
 }
 _ABOUT = "Why does this training heuristic work on my model? Curves, surfaces and controlled studies with verdicts."
