@@ -110,8 +110,8 @@ def warmup(
         found = run(settings, runs, jobs, progress, _command(settings))
     finally:
         progress.close()
-    told = {**found.to_dict(), "folder": found.folder, "report": found.report}
-    answer(told, f"{found}\nreport: {found.report}", json)
+    told = {**found.to_dict(), "cpu_seconds": found.outcomes.cpu_seconds}
+    answer({**told, "folder": found.folder, "report": found.report}, f"{found}\nreport: {found.report}", json)
     return 0
 
 

@@ -1,6 +1,8 @@
 """What the finished trainings of a diagnosis came to."""
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +80,14 @@ def _readings(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def _critical(settings: Settings, seed: int) -> float | None:
-    """The critical learning rate of the first step, along the optimizer's own direction; None where there is none."""
+    """The critical learning rate of the first step, along the optimizer's own direction; None where there is none.
+
+    Dropout is off, as in every reading.
+    """
     model = network(settings.model, settings.data, seed)
     optimizer = optimizer_factory(settings.optimizer.name, **settings.optimizer.settings())(model.parameters())
     read = parts(settings.data).read
-    with one_thread():
-        try:
-            return float(critical_lr(model, fixed_batches(read, len(read.targets)), direction=optimizer))
-        except CloserlookError:
-            return None
+    with one_thread(), suppress(CloserlookError):
+        found = float(critical_lr(model, fixed_batches(read, len(read.targets)), direction=optimizer))
+        return found if math.isfinite(found) else None
+    return None

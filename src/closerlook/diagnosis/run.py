@@ -52,7 +52,7 @@ class Diagnosis:
                 arm: {seed: None if one is None else one.to_dict() for seed, one in of.items()}
                 for arm, of in unstable.items()
             },
-            "settings": s.model_dump(mode="json"), "cpu_seconds": round(found.cpu_seconds, 1),
+            "settings": s.model_dump(mode="json"),
             "runs": {role: run_id(recipe) for role, recipe in recipes_of(s).items()},
         }  # fmt: skip
 

@@ -5,7 +5,7 @@ from closerlook.runs.recipe import Seeds as SeedsOf
 
 MARGIN = 0.05  # of validation accuracy: what counts as better
 SLOW = 0.25  # of the learning rate: the other remedy
-READINGS = 16  # of sharpness, twice as long as the longest warmup
+READINGS = 12  # of sharpness, twice as long as the longest warmup
 
 
 class Settings(Frozen):

@@ -59,7 +59,7 @@ def _blocks(found: Outcomes, seen: Findings) -> Iterator[str]:
 
 
 def _critical(found: Outcomes) -> Iterator[str]:
-    values = [value for value in found.critical.values() if value is not None and 0 < value < np.inf]
+    values = [value for value in found.critical.values() if value]
     lr = found.settings.optimizer.lr
     if not values:
         yield "the critical learning rate of the first step could not be read"

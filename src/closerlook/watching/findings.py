@@ -46,7 +46,7 @@ def instability(readings: Rows) -> Instability | None:
     if not above:
         return None
     ends = ratios[above[-1] + 1][0] if above[-1] + 1 < len(ratios) else None
-    peak = max(ratio for _, ratio in ratios)
+    peak = max(ratio for _, ratio in ratios if not math.isnan(ratio))
     step, own = _first_blocks(readings)
     block = max(own, key=lambda name: own[name]) if own else None
     ratio = own[block] if block is not None else None

@@ -21,7 +21,7 @@ from closerlook.evaluation import check_repeatable
 from closerlook.weights import WeightSpace, named
 
 MOST_BLOCK_READINGS = 5
-_TOLERANCE = 0.05  # of the critical learning rate: finer than what it is compared with
+_TOLERANCE = 0.05  # relative: what is read is compared with a threshold, or with the rate in use
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Probe:
     batch_fn: BatchFn | None = None
     space: WeightSpace = field(init=False)
     feed: Feed = field(init=False)
-    _by_block: int = field(default=0, init=False)
+    _by_block: int = field(default=0, init=False)  # readings of single blocks; no more once a block was unstable
     _near: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -82,17 +82,18 @@ class Probe:
         scale = preconditioner_of(self.optimizer, self.model, self.space).sqrt() if adaptive else None
         with reading(self.model):
             whole = self._hessian()
-            found = top_eigenvalues(whole, scale=scale)
+            found = top_eigenvalues(whole, scale=scale, tolerance=_TOLERANCE)
             value = float(found.values[0])
             shares = dots(found.vectors[0], found.vectors[0], whole.spans(), self.blocks)
             # No diagonal block is sharper than the whole: where that is stable, so is every block.
             due = value > threshold and self._by_block < MOST_BLOCK_READINGS
             own = {block: self._own(names, scale) for block, names in self.blocks.items() if due}
-        self._by_block += due
+        decided = any(each > threshold for each in own.values())
+        self._by_block += MOST_BLOCK_READINGS if decided else due
         return {"sharpness": value, "shares": shares, "blocks": own}
 
     def _own(self, names: Sequence[str], scale: Tensor | None) -> float:
-        return float(top_eigenvalues(self._hessian(names), scale=scale).values[0])
+        return float(top_eigenvalues(self._hessian(names), scale=scale, tolerance=_TOLERANCE).values[0])
 
     def _critical(self) -> dict[str, Any]:
         found = critical_lr(

@@ -15,7 +15,7 @@ from closerlook.batches import BatchFn, Loader
 from closerlook.curvature.blocks import Blocks, blocks_of
 from closerlook.errors import UsageError
 from closerlook.watching.moves import Moves
-from closerlook.watching.probe import MOST_BLOCK_READINGS, Probe, rate_of
+from closerlook.watching.probe import Probe, rate_of
 from closerlook.watching.report import WatchReport
 from closerlook.weights import WeightSpace, named
 
@@ -37,8 +37,8 @@ class watch:  # noqa: N801  # it reads as a verb: with watch(model, optimizer) a
     - the largest eigenvalue of the Hessian on the probe, by `sharpness`, with the share of each block in its vector
       (preconditioned for Adam and AdamW, from their first step on);
     - beside it the `stability_threshold` of the learning rate in use;
-    - each block's own sharpness, at up to five readings where the whole is above the threshold (elsewhere no block can
-      be: that of a diagonal block is never larger);
+    - each block's own sharpness, from the first reading at which the whole is above the threshold (before, no block can
+      be: a diagonal block is never sharper) until a block is, at no more than five readings;
     - the `critical_lr` along the step that the optimizer would take.
 
     Parameters
@@ -67,7 +67,7 @@ class watch:  # noqa: N801  # it reads as a verb: with watch(model, optimizer) a
 
     Notes
     -----
-    Cost: two copies of the weights and about six passes over them per step; a reading of the probe is about 50 forward
+    Cost: two copies of the weights and about six passes over them per step; a reading of the probe is about 30 forward
     and backward passes over it (`cost`, said on stderr at the start; `seconds` and `share` are measured).
 
     Examples
@@ -116,12 +116,13 @@ class watch:  # noqa: N801  # it reads as a verb: with watch(model, optimizer) a
     def _price(self) -> dict[str, Any]:
         numbers = sum(value.numel() * value.element_size() for value in self._parameters.values())
         readings = 0 if self._probe is None else sum(map(self._due, range(self._steps)))
-        by_block = min(readings, MOST_BLOCK_READINGS) * len(self._blocks) * 2 * _PRODUCTS
+        # Of single blocks one or two readings are the rule.
+        by_block = min(readings, 2) * len(self._blocks) * _PRODUCTS
         passes = readings * (1 + 2 * _PRODUCTS + 2 + _TRIES // 3) + by_block
         return {"steps": self._steps, "bytes": 2 * numbers, "readings": readings, "passes": passes, "seconds": None}
 
     def start(self) -> "watch":
-        """Begin to watch; says on stderr what a probe will cost at most.
+        """Begin to watch; says on stderr what a probe will cost.
 
         Raises
         ------
@@ -212,7 +213,7 @@ class watch:  # noqa: N801  # it reads as a verb: with watch(model, optimizer) a
 
     def _priced(self) -> str:
         cost, time = self.cost, "" if self.cost["seconds"] is None else f", about {self.cost['seconds']:.0f} s"
-        read = f"; at most {cost['readings']} readings, {cost['passes']:,} passes over the probe{time}"
+        read = f"; {cost['readings']} readings of the probe, about {cost['passes']:,} passes over it{time}"
         return (
             f"watching up to {cost['steps']} steps: {cost['bytes'] / 2**20:.1f} MiB for copies of the weights"
             f"{read if cost['readings'] else '; no probe, no curvature'}"
