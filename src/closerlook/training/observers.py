@@ -61,9 +61,9 @@ class LayerTrace(Instrument):
 
     Notes
     -----
-    Cost: a copy of the weights before each observed step, and six norms in float64, whatever the batch is. Beside a step
-    of VGG-11-BN at a quarter of its width on 128 images of 16x16 that is 36 % (quartiles 33 and 48) with ``every=1``, and
-    3.7 % (0.8 to 6.3) with ``every=10`` (benchmarks/observers.py); larger images or batches make it less.
+    Cost: a copy of the weights before each observed step, and six norms in float64; the batch does not matter. Beside a
+    step of VGG-11-BN at a quarter of its width on 128 images of 16x16 that is 36 % (quartiles 33 and 48) with
+    ``every=1``, and 3.7 % (0.8 and 6.3) with ``every=10`` (benchmarks/observers.py).
 
     Examples
     --------
