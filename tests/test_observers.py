@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import closerlook as cl
+from closerlook.curvature.trace_of_training import SharpnessTrace
 from closerlook.data import TensorBatches
 from closerlook.errors import UsageError
 from closerlook.schedules import Constant, LinearDecay
@@ -237,6 +238,18 @@ def test_any_network_is_watched(case: str) -> None:
     assert len(rows[0]["layers"]) == len({name.rpartition(".")[0] for name in trained})
     assert max(layer["update"] or 0 for layer in rows[0]["layers"].values()) > 0
     assert all(sorted(layer) == NUMBERS for layer in rows[0]["layers"].values())
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_sharpness_is_read_beside_interventions_and_leaves_no_trace(optimizer: str) -> None:
+    chosen = [cl.freeze("head.*", end="1ep", norm="eval"), cl.clip(1.0)]
+    settings = {"interventions": chosen, **OPTIMIZERS[optimizer]}
+    fixed = SharpnessTrace([next(iter(batches()))], every=3)
+    watched, bare = train(observers=[fixed, cl.LayerTrace(2)], **settings), train(**settings)
+    assert torch.equal(watched.point.vector, bare.point.vector)
+    read = [row["step"] for row in watched.observations if "sharpness" in row]
+    # Adam has nothing to divide by for what has been frozen from the start.
+    assert read == ([0, 3, 6, 9, 12] if optimizer == "sgd" else [6, 9, 12])
 
 
 # Resume, divergence, and no trace -------------------------------------------------------------------------------------

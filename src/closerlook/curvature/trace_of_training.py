@@ -26,8 +26,8 @@ class SharpnessTrace(Instrument):
 
     A row holds ``sharpness``; ``threshold``, above which the optimizer's last step was unstable on a quadratic
     (`stability_threshold`; None before the first step); ``shares`` of the eigenvector per block; and the ``residual``
-    and number of ``products``. With Adam and AdamW all of it is that of the preconditioned Hessian, from the first step
-    on. A loss that is not finite has no sharpness (None).
+    and number of ``products``. With Adam and AdamW all of it is that of the preconditioned Hessian, once every
+    parameter has taken a step. A loss that is not finite has no sharpness (None).
 
     Parameters
     ----------
@@ -78,8 +78,9 @@ class _SharpnessWatch:
             return None
         optimizer = self._subject.optimizer
         adaptive = isinstance(optimizer, Adam | AdamW)
-        if adaptive and tick.step == 0:
-            return None  # nothing to precondition by yet
+        waiting = [value for value in self._subject.parameters.values() if value not in optimizer.state]
+        if adaptive and (tick.step == 0 or waiting):
+            return None  # nothing to precondition by yet, for all or for those frozen from the start
         threshold = stability_threshold(optimizer) if tick.step else None
         return {"threshold": threshold, **self._read(adaptive)}
 
