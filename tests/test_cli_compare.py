@@ -142,7 +142,10 @@ def test_another_network_on_the_other_side_and_both_nulls(place, capsys):
     assert [side["width"] for side in found["side_a"] + found["side_b"]] == [4, 6]
     assert (place / "out" / "compare-procrustes.svg").read_text().startswith("<svg")
     assert main([*words, "--intervals"]) == 0
-    assert "nearest by procrustes" in capsys.readouterr().out
+    header, first = capsys.readouterr().out.splitlines()[:2]
+    assert header.split()[-7:] == ["procrustes", "value", "chance", "low", "high", "random", "shuffled"]
+    numbers = [found["tables"][kind]["procrustes"][0][0] for kind in ("value", "chance", "low", "high", "random")]
+    np.testing.assert_allclose([float(word) for word in first.split()[-6:-1]], numbers, rtol=1e-3)
 
 
 def test_intervals_and_nulls_are_shown(place, capsys):

@@ -1,7 +1,6 @@
 """A comparison of layers for people: tables, figures, and what such numbers mean nothing without."""
 
 from collections.abc import Sequence
-from math import isfinite
 
 from matplotlib.axes import Axes
 
@@ -16,10 +15,13 @@ def text(found: Comparison, split: str) -> str:
     """Values of layers of the same name, or each layer's nearest one where no names agree; then what they carry."""
     named = any(layer in found.layers_b for layer in found.layers_a)
     asked = [kind for kind in _ASKED if kind in found.tables]
-    if named and asked:
-        table = "\n\n".join(_each(found, name, asked) for name in found.measures)
+    parts = [(name,) for name in found.measures] if asked else [found.measures]
+    if not named:
+        tables = [_nearest(found, measures, asked) for measures in parts]
+    elif asked:
+        tables = [_each(found, measure, asked) for measure in found.measures]
     else:
-        table = _same(found) if named else _nearest(found)
+        tables = [_same(found)]
     carried = (
         f"\n{found.n:,} {split} images, {found.handling_used}, forward passes in {found.dtype}. A value's chance level "
         "is what examples paired\nat random would give; corrected = (value - chance) / (1 - chance)."
@@ -29,7 +31,7 @@ def text(found: Comparison, split: str) -> str:
             " Low to high: a 95 % interval over images\naround the value less its bias, so that a value near chance "
             "may lie outside. It says nothing about seeds."
         )
-    return "\n".join([table, carried, *(f"note: {note}" for note in found.notes)])
+    return "\n".join(["\n\n".join(tables), carried, *(f"note: {note}" for note in found.notes)])
 
 
 def drawings(found: Comparison) -> dict[str, Axes]:
@@ -65,19 +67,19 @@ def _plain(number: float) -> float | int:
     return int(number) if number.is_integer() and number > 1 else number
 
 
-def _nearest(found: Comparison) -> str:
+def _nearest(found: Comparison, measures: Sequence[str], asked: Sequence[str]) -> str:
+    """Each layer of A and the layer of B that is most similar to it; the largest of several lies above chance by being it."""
+    kinds = ("value", "chance", *asked)
     header = ["layer of A", "units", "directions"]
-    for name in found.measures:
-        header += [f"nearest by {name}", "value"]
+    for name in measures:
+        header += [f"nearest by {name}", *kinds]
     rows = []
     for index, side in enumerate(found.side_a):
         row: list[object] = [side.layer, side.width, side.rank]
-        for name in found.measures:
-            known = {
-                layer: value for layer, value in zip(found.layers_b, found.tables["value"][name][index], strict=True)
-                if isfinite(value)
-            }  # fmt: skip
-            nearest = max(known, key=known.__getitem__, default="-")
-            row += [nearest, float(known[nearest]) if known else None]
+        for name in measures:
+            known = found.table(name).iloc[index].dropna()
+            nearest = str(known.idxmax()) if len(known) else "-"
+            numbers = [float(found.table(name, kind).iloc[index][nearest]) if len(known) else None for kind in kinds]
+            row += [nearest, *numbers]
         rows.append(row)
     return columns(header, rows)
