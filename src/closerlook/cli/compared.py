@@ -68,7 +68,7 @@ def _plain(number: float) -> float | int:
 
 
 def _nearest(found: Comparison, measures: Sequence[str], asked: Sequence[str]) -> str:
-    """Each layer of A and the layer of B that is most similar to it; the largest of several lies above chance by being it."""
+    """Each layer of A and the layer of B that is most similar to it: the largest of several values is above chance."""
     kinds = ("value", "chance", *asked)
     header = ["layer of A", "units", "directions"]
     for name in measures:
