@@ -129,6 +129,27 @@ def test_groups_keep_the_ratio_of_their_rates_and_the_rest_stays() -> None:
     assert "nothing moves" in found.blocks["first"].note
 
 
+def test_along_adams_next_step_on_weights_of_every_shape() -> None:
+    """The loss after a step of Adam itself, at the two ends of the bracket."""
+    data, losses = digit_batches(32, 32, dtype=torch.float64), []
+    found = None
+    for end in ("low", "high"):
+        model = small_net(2).double()
+        adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for _ in range(2):
+            adam.zero_grad()
+            nn.functional.cross_entropy(model(data[0][0]), data[0][1]).backward()
+            adam.step()
+        adam.zero_grad()
+        found = found or cl.critical_lr(model, data, direction=adam)
+        here = nn.functional.cross_entropy(model(data[0][0]), data[0][1])
+        here.backward()
+        adam.param_groups[0]["lr"] = getattr(found.bracket, end)
+        adam.step()
+        losses.append(nn.functional.cross_entropy(model(data[0][0]), data[0][1]).item() - here.item())
+    assert losses[0] <= 0 < losses[1]
+
+
 def test_the_bracket_holds_on_a_network_with_batch_norm() -> None:
     model, data = small_net(1).double(), digit_batches(64, 32, dtype=torch.float64)
     before = everything(model)

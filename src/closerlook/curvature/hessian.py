@@ -129,6 +129,7 @@ class HessianOperator:
         n, batches, loss = 0, 0, 0.0
         self.gradients += 1
         for batch in batches_of(self._loader):
+            graph = None  # frees the last one before the next is made
             graph = _Graph(self._model, batch, self._feed, self._parameters)
             total += graph.product(parts)
             n, batches, loss = n + graph.n, batches + 1, loss + graph.loss
