@@ -32,6 +32,14 @@ def test_a_barrier_is_that_of_the_straight_profile(metric: str, definition) -> N
         assert float(found) == pytest.approx(rise, abs=1e-12)
 
 
+def test_a_barrier_says_in_which_precision_it_was_read() -> None:
+    model, a, b = (small_net(seed) for seed in range(3))
+    batches = digit_batches(80, 32)
+    for autocast, said in ((None, "fp32"), (torch.bfloat16, "bf16")):
+        assert cl.barrier(model, a, b, batches, points=3, autocast=autocast).precision == said
+        assert cl.barrier_matrix(model, [a, b], batches, points=3, autocast=autocast).to_dict()["precision"] == said
+
+
 def test_two_trained_networks_have_a_barrier_and_one_has_none_to_itself() -> None:
     model, a, _ = networks(3)
     batches = digit_batches(200, 50, dtype=torch.float64)

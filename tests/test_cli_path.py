@@ -86,7 +86,7 @@ def test_path_reads_trains_writes_and_is_reused(place, capsys):
     assert status == 0
     assert err.count(" done") == 3
     kept = {"path", "value", "t", "metric", "split", "definition", "points", "batch_stats", "dtype", "n", "ends",
-            "low", "high", "level", "interval_of"}  # fmt: skip
+            "precision", "low", "high", "level", "interval_of"}  # fmt: skip
     assert len(first["barriers"]) == 12
     assert all(set(row) == kept for row in first["barriers"])
     assert first["training"]["epochs"] == 3

@@ -64,7 +64,7 @@ class BarrierMatrix:
         Of the points on t, whose number differs where a tolerance chose them, the largest number.
         """
         each = next(iter(self.pairs.values())).to_dict()
-        shared = ("metric", "split", "definition", "batch_stats", "dtype", "level", "interval_of")
+        shared = ("metric", "split", "definition", "batch_stats", "dtype", "precision", "level", "interval_of")
         ends = {name: _plain(array) for name, array in (("low", self.low), ("high", self.high))}
         return {
             **{name: each[name] for name in shared}, "points": max(pair.points for pair in self.pairs.values()),

@@ -28,6 +28,7 @@ class Barrier:
     points: int
     batch_stats: str
     dtype: str
+    precision: str
     low: float | None = None
     high: float | None = None
     level: float | None = None

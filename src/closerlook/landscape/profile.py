@@ -151,7 +151,8 @@ class Profile:
         values, name = self.metric(split, metric), f"{split}_{metric}"
         sign = 1.0 if HIGHER_IS_WORSE[metric] else -1.0
         value, top = highest(sign * values, self.t, definition)
-        about = (metric, split, definition, len(self.t), self.batch_stats, self.dtype)
+        precision = self.told.get("precision", "unknown")
+        about = (metric, split, definition, len(self.t), self.batch_stats, self.dtype, precision)
         if split in self.certificates:
             found = self.certificates[split]
             if metric != "loss" or definition != "above_ends":
