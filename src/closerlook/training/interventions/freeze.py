@@ -17,14 +17,15 @@ class Freeze(Intervention):
 
     **What.** A frozen parameter gets no update, no weight decay and no momentum, and does not count in the norm that
     gradients are clipped by. It thaws once, with an empty or its earlier momentum; the observations say at which step.
-    Layers in front of it are trained through it.
+    Layers in front of it are trained through it. Where freezes overlap, it thaws when the last of them ends.
 
     **Formula.** ``w(step + 1) = w(step)`` for ``begin <= step < end``.
 
-    **Norm layers.** Those of the block: ``norm="train"`` lets them go on normalising by the batch and collecting
-    statistics, ``norm="eval"`` makes them use the statistics that they have.
+    **Norm layers.** Those with statistics, of which a parameter is frozen: ``norm="train"`` lets them go on normalising
+    by the batch and collecting statistics, ``norm="eval"`` makes them use the statistics that they have.
 
-    **Cost.** None to speak of; the gradient of a frozen block is computed and thrown away.
+    **Cost.** The gradient of a frozen block is computed and thrown away; with SGD also a copy of the block and of its
+    momentum per step.
 
     **Source.** Gotmare et al. 2019 (arXiv 1810.13243), section 4: the fully connected layers frozen in place of a
     warmup.

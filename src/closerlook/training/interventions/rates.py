@@ -24,7 +24,7 @@ class GroupRate(Intervention):
     **Formula.** ``w <- w + f(step) u``, with u the optimizer's step. Wherever the step is proportional to the learning
     rate (SGD with momentum and weight decay, Adam, AdamW) that is the rate ``f(step) lr``; momentum goes on as usual.
 
-    **Cost.** One copy of the chosen parameters per step where f is not 1.
+    **Cost.** Two copies of the chosen parameters per step where f is not 1.
 
     **Source.** Gotmare et al. 2019 (arXiv 1810.13243), section 4, warm up all layers; the restriction to a block is the
     test of their claim.
@@ -57,7 +57,7 @@ class RandomRate(Intervention):
 
     **Formula.** ``w_j <- w_j + f(step) u_j`` for the drawn entries j, ``w_j + u_j`` for the others.
 
-    **Cost.** One copy of all trained parameters per step where f is not 1, and one mask.
+    **Cost.** Three copies of all trained parameters per step where f is not 1, and one mask.
 
     **Source.** A size-matched random control, as in studies that ablate units; the draw follows from `seed` alone.
 
