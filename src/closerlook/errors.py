@@ -34,7 +34,7 @@ class ConditionError(UsageError):
 
 
 class NotFiniteError(UsageError):
-    """A loss, a gradient or a curvature is NaN or infinite: there is nothing to be read at these weights."""
+    """A loss, an activation, a gradient or a curvature is NaN or infinite: nothing can be read at these weights."""
 
 
 class DataMissingError(UsageError):

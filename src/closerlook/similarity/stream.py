@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from closerlook.errors import LoaderError, MismatchError, StoreError, UsageError
+from closerlook.errors import LoaderError, MismatchError, NotFiniteError, StoreError, UsageError
 from closerlook.files import read_tensors, write_tensors
 from closerlook.similarity.memory import refuse_above
 
@@ -260,7 +260,7 @@ def checked(name: str, values: Rows, dimensions: Sequence[str], hint: str) -> Te
     Raises
     ------
     UsageError
-        Another shape, complex numbers, NaN or infinity.
+        Another shape, complex numbers; NaN or infinity (NotFiniteError).
     """
     tensor = torch.as_tensor(values).detach().cpu()
     if tensor.ndim != len(dimensions) or 0 in tensor.shape[1:]:
@@ -272,7 +272,7 @@ def checked(name: str, values: Rows, dimensions: Sequence[str], hint: str) -> Te
         low, high = tensor.aminmax()
         if not (torch.isfinite(low) and torch.isfinite(high)):
             count = int((~tensor.isfinite()).sum())
-            raise UsageError(
+            raise NotFiniteError(
                 f"{name} has {count} values of {tensor.numel()} that are NaN or infinite; the model diverged or "
                 "overflowed there: repair that, or leave the layer out"
             )

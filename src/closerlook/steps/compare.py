@@ -4,9 +4,11 @@ from torch import nn
 
 from closerlook import files
 from closerlook.batches import feed_for
+from closerlook.errors import NotFiniteError, PointMissingError
 from closerlook.evaluation import batch_norms, estimate_batch_stats
-from closerlook.runs.recipe import CompareRecipe, ModelSpec, PointRef
+from closerlook.runs.recipe import CompareRecipe, File, ModelSpec, PointRef
 from closerlook.runs.store import RunFolder
+from closerlook.similarity import Comparison
 from closerlook.similarity.compare import compare
 from closerlook.steps.registry import step
 from closerlook.steps.setting import Resolver, fixed_batches, network, parts
@@ -15,11 +17,24 @@ from closerlook.weights import loaded
 
 @step("compare")
 def run(recipe: CompareRecipe, folder: RunFolder) -> None:
-    """Compare on the examples of one split in their order; the untrained network is one of B's with new weights."""
+    """Compare on the examples of one split in their order; the untrained network is one of B's with new weights.
+
+    A run of ours whose weights are finite and whose activations are not has diverged there: its point is missing.
+    """
+    try:
+        found = _compared(recipe, folder)
+    except NotFiniteError as error:
+        if isinstance(recipe.a, File) or isinstance(recipe.b, File):
+            raise
+        raise PointMissingError(f"nothing to compare: {error}") from error
+    files.write_json(folder.path / "results" / "compare.json", found.to_dict())
+
+
+def _compared(recipe: CompareRecipe, folder: RunFolder) -> Comparison:
     held = parts(recipe.data)
     pair, most = (held.read, None) if recipe.split == "train" else (held.test, recipe.data.n_test)
     spec_b = recipe.model_b or recipe.model
-    found = compare(
+    return compare(
         _trained(recipe.model, recipe.a, recipe, folder),
         _trained(spec_b, recipe.b, recipe, folder),
         fixed_batches(pair, recipe.batch_size, most),
@@ -35,7 +50,6 @@ def run(recipe: CompareRecipe, folder: RunFolder) -> None:
         seed=recipe.seed,
         untrained=network(spec_b, recipe.data, recipe.seed) if "random" in recipe.nulls else None,
     )
-    files.write_json(folder.path / "results" / "compare.json", found.to_dict())
 
 
 def _trained(spec: ModelSpec, ref: PointRef, recipe: CompareRecipe, folder: RunFolder) -> nn.Module:
