@@ -27,7 +27,7 @@ class Estimate:
 
     runs: int
     of: int
-    steps: int
+    optimizer_steps: int
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
