@@ -164,7 +164,7 @@ def legend_above(ax: Axes) -> None:
     if not handles:
         return
     letters = width_of(ax) / (0.6 * font_size(ax))
-    columns = max(1, min(len(labels), int(letters // (max(map(len, labels)) + 8))))
+    columns = max(1, min(len(labels), int(letters // (max(map(len, labels)) + 10))))
     labels = [fill(label, int(0.75 * letters)) for label in labels]
     ax.legend(
         handles, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, frameon=False, handlelength=3.2,
@@ -176,7 +176,7 @@ def legend_of_figure(ax: Axes) -> None:
     """Put the legend of these axes above the whole figure, for axes side by side that show the same categories."""
     handles, labels = ax.get_legend_handles_labels()
     width = 72 * float(ax.figure.bbox.width) / float(ax.figure.dpi)
-    columns = max(1, int(width / (0.6 * font_size(ax)) // (max(map(len, labels), default=0) + 8)))
+    columns = max(1, int(width / (0.6 * font_size(ax)) // (max(map(len, labels), default=0) + 10)))
     ax.figure.legend(
         handles, labels, loc="outside upper left", ncols=columns, frameon=False, handlelength=3.2,
         fontsize=font_size(ax),

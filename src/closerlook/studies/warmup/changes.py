@@ -11,13 +11,13 @@ from closerlook.report import Figure, Table
 from closerlook.studies.compared import Array, Compared, found_in, key, mean, named
 from closerlook.studies.plan import Results
 from closerlook.studies.warmup.arms import name_of
-from closerlook.studies.warmup.comparisons import AT_RAMP, BASES
+from closerlook.studies.warmup.comparisons import AT_RAMP, BASES, COMPARED
 from closerlook.studies.warmup.settings import SCALES
 
 
 def of_basis(results: Results, basis: str) -> Compared | None:
     """What was compared on a basis, by arm and seed."""
-    arms = AT_RAMP if basis == "ramp" else ("N", "W")
+    arms = AT_RAMP if basis == "ramp" else COMPARED
     seeds = results.plan.seeds
     return found_in(
         results, {arm: {f"seed {seed}": f"{arm}/{seed}/layers-{basis}" for seed in seeds} for arm in arms}

@@ -12,6 +12,7 @@ BASES = {
     "step": "at the same step", "sum": "at the same summed learning rate", "loss": "at the same training loss",
     "ramp": "at the end of the ramp",
 }  # fmt: skip
+COMPARED = ("N", "W")  # on every basis
 AT_RAMP = ("N", "W", "WD", "WS", "FD")
 
 
@@ -19,7 +20,7 @@ def from_start(s: Settings, seed: int, trained: Mapping[str, TrainRecipe]) -> di
     """The layers of N and W on every basis, and of the other arms at the end of the ramp, against those of step 0."""
     at = {arm: _at(s, recipe) for arm, recipe in trained.items() if arm in AT_RAMP}
     points: dict[tuple[str, str], PointRef] = {(arm, "ramp"): steps["ramp"] for arm, steps in at.items()}
-    points |= {(arm, "step"): at[arm]["step"] for arm in ("N", "W")}
+    points |= {(arm, "step"): at[arm]["step"] for arm in COMPARED}
     points |= {("N", "sum"): at["N"]["step"], ("W", "sum"): at["W"]["sum"]}
     # W never has a loss as high as N early on; N comes down to W's later, if at all.
     points |= {

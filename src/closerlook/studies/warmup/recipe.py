@@ -11,11 +11,11 @@ from closerlook.schedules import Warmup
 from closerlook.studies.plan import Scale, StudyPlan, at_scale
 from closerlook.studies.warmup import comparisons
 from closerlook.studies.warmup.arms import JUDGED, arms
+from closerlook.studies.warmup.comparisons import COMPARED
 from closerlook.studies.warmup.settings import SCALES, Network, Settings
 from closerlook.studies.warmup.words import rows
 
 Roles = dict[str, Recipe]
-TRACED = ("N", "W")
 
 
 def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = None) -> StudyPlan:
@@ -56,16 +56,16 @@ def of_seed(s: Settings, seed: int, number: int) -> Roles:
 def _kept(s: Settings, arm: str, recipe: TrainRecipe, number: int) -> TrainRecipe:
     """The training with its snapshots, and on the first seeds with what is watched."""
     times: tuple[Duration, ...] = (f"{s.early}it", s.ramp)
-    if arm in TRACED:
+    if arm in COMPARED:
         times = (*times, f"{comparisons.same_sum(s)}it", *s.kept)
-    traced = arm in TRACED and number < s.traced
-    watch = Watch(
-        layers_every=1, sharpness_every=s.trace_every, sharpness_until=f"{2 * s.ramp_steps}it",
-        examples=s.trace_examples, blocks=s.network.blocks,
+    trace = s.traces.get(arm) if number < s.traced else None
+    watch = trace and Watch(
+        layers_every=1, sharpness_every=trace.every, sharpness_until=trace.until, examples=s.trace_examples,
+        blocks=s.network.blocks,
     )  # fmt: skip
     steps = {to_steps(time, recipe.clock): time for time in times}
     snapshots = tuple(steps[step] for step in sorted(steps))
-    return recipe.model_copy(update={"snapshots": snapshots, **({"watch": watch} if traced else {})})
+    return recipe.model_copy(update={"snapshots": snapshots, **({"watch": watch} if watch else {})})
 
 
 def _phase(s: Settings, seed: int, trained: dict[str, TrainRecipe]) -> Roles:
@@ -76,7 +76,7 @@ def _phase(s: Settings, seed: int, trained: dict[str, TrainRecipe]) -> Roles:
             schedule = Warmup(length, after=s.after) if to_steps(length, s.plain(seed).clock) else s.after
             optimizer = s.optimizer.model_copy(update={"lr": factor * s.optimizer.lr})
             recipe = s.plain(seed).model_copy(update={"schedule": schedule, "optimizer": optimizer})
-            same = [arm for arm in TRACED if _training_of(trained[arm]) == recipe]
+            same = [arm for arm in COMPARED if _training_of(trained[arm]) == recipe]
             found[f"phase/{factor:g}/{length}/{seed}"] = trained[same[0]] if same else recipe
     return found
 

@@ -51,13 +51,21 @@ class Phase(Frozen):
     seeds: int = 0
 
 
+class Trace(Frozen):
+    """When sharpness is read in an arm: every so many steps until a time."""
+
+    every: int
+    until: Duration
+
+
 class Settings(Frozen):
     """What one scale fixes.
 
     `ramp` is the length of the warmup, from a rate of 0; `after` the schedule that it is multiplied onto. Blocks other
     than the deep one are warmed up and frozen alone on the first `mapped` seeds; sharpness is traced on the first
-    `traced` ones. Representations are compared with those of the start at step `early`, where that has the same summed
-    rate, where the loss is equal, and at the end of the ramp, at `layers` along `directions`.
+    `traced` ones, more often in N, which fails early. Representations are compared with those of the start at step
+    `early`, where that has the same summed rate, where the loss is equal, and at the end of the ramp, at `layers` along
+    `directions`.
     """
 
     data: DataSpec
@@ -76,7 +84,7 @@ class Settings(Frozen):
     freezes: tuple[Duration, ...] = ()
     mapped: int = 0
     traced: int = 0
-    trace_every: int = 10
+    traces: dict[str, Trace] = Field(default={"N": Trace(every=2, until="40it"), "W": Trace(every=10, until="150it")})
     trace_examples: int = 500
     early: int
     kept: tuple[Duration, ...] = ()
@@ -119,7 +127,8 @@ _SMOKE = Settings(
         blocks=VGG,
     ),
     optimizer=OptimizerSpec(lr=0.3), batch_size=50, epochs=2, ramp="8it", small_batch=25, small_rate=0.05,
-    clip=1.0, slow_head=0.1, freezes=("12it",), mapped=1, traced=1, trace_every=4, trace_examples=50, early=4,
+    clip=1.0, slow_head=0.1, freezes=("12it",), mapped=1, traced=1,
+    traces={"N": Trace(every=4, until="8it"), "W": Trace(every=8, until="16it")}, trace_examples=50, early=4,
     kept=("1ep",), layers=("*relu8", "head.fc3"), directions=3,
     phase=Phase(factors=(0.5, 2.0), lengths=(0, "8it"), seeds=1),
     boundaries=Boundaries(low=0.1, high=0.4, factor=2.0), seeds=(0, 1, 2), rule="warmup",
@@ -136,7 +145,7 @@ _SMALL = Settings(
         blocks=VGG,
     ),
     optimizer=OptimizerSpec(lr=1.5), batch_size=500, epochs=25, precision="bf16", ramp="100it", small_batch=100,
-    small_rate=0.1, mapped=1, traced=1, trace_every=20, early=10, kept=("2ep", "4ep", "6ep", "15ep"),
+    small_rate=0.1, mapped=1, traced=1, early=10, kept=("2ep", "4ep", "6ep", "15ep"),
     phase=Phase(factors=(1 / 2.25, 1.0, 2.25), lengths=(0, "50it", "100it"), seeds=1),
     seeds=(100, 101, 102, 103, 104), rule="warmup-small",
     chosen="chosen on seeds 0 to 4: the lowest rate at which training fails without warmup and not with it",

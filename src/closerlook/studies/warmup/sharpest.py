@@ -11,17 +11,18 @@ from closerlook.report import Figure, Table
 from closerlook.studies.plan import Results
 from closerlook.studies.warmup import numbers
 from closerlook.studies.warmup.arms import name_of
+from closerlook.studies.warmup.comparisons import COMPARED
 from closerlook.studies.warmup.numbers import Array, Row
 
-TRACED = ("N", "W")
+LARGEST = 10.0  # a relative update above it belongs to a run that is diverging; it would flatten all others
 
 
 def drawings(results: Results) -> Iterator[Figure]:
     """Sharpness of N and W with the shares of the top eigenvector, and the updates of their blocks."""
-    rows = {arm: numbers.traced(results, arm, "sharpness") for arm in TRACED}
+    rows = {arm: numbers.traced(results, arm, "sharpness") for arm in COMPARED}
     if any(rows.values()):
         yield _sharpness(results, rows)
-    moved = {arm: numbers.traced(results, arm, "layers") for arm in TRACED}
+    moved = {arm: numbers.traced(results, arm, "layers") for arm in COMPARED}
     if any(moved.values()):
         yield _updates(moved)
 
@@ -96,7 +97,8 @@ def _updates(moved: Mapping[str, Mapping[int, list[Row]]]) -> Figure:
         figures.updates(steps, lines, ax, title=name_of(arm), legend=place == 0)
     return Figure(
         "updates", "Exploratory: how far each block moves in a step",
-        "Norm of the change of a block's weights in one step over the norm of the weights, every watched seed a line.",
+        "Norm of the change of a block's weights in one step over the norm of the weights, every watched seed a line. "
+        f"Updates above {LARGEST:g} times the weights are those of a run that is diverging, and are left out.",
         figures.to_svg(axes[0], "Relative update of each block against step", "updates"),
     )  # fmt: skip
 
@@ -105,7 +107,7 @@ def _padded(by_seed: Mapping[int, list[Row]], block: str, length: int) -> Array:
     table = np.full((len(by_seed), length), np.nan)
     for line, rows in zip(table, by_seed.values(), strict=True):
         line[: len(rows)] = [_number(row["layers"][block]["update"]) for row in rows]
-    return table
+    return np.where(table <= LARGEST, table, np.nan)
 
 
 def tables(results: Results) -> Iterator[Table]:
