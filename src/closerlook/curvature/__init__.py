@@ -15,6 +15,7 @@ from closerlook.curvature.trace import Trace, hessian_trace
 from closerlook.curvature.trace_of_training import SharpnessTrace
 
 __all__ = [
-    "BatchNorm", "CriticalLR", "HessianOperator", "NoiseScale", "Ritz", "Sharpness", "SharpnessTrace", "Trace", "critical_lr",
-    "hessian_trace", "lanczos", "noise_scale", "reading", "sharpness", "stability_threshold", "top_eigenvalues",
+    "BatchNorm", "CriticalLR", "HessianOperator", "NoiseScale", "Ritz", "Sharpness", "SharpnessTrace", "Trace",
+    "critical_lr", "hessian_trace", "lanczos", "noise_scale", "reading", "sharpness", "stability_threshold",
+    "top_eigenvalues",
 ]  # fmt: skip

@@ -2,20 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from closerlook.batches import Feed, Loader, batches_of
+from closerlook.curvature.graph import GradientGraph, finite, flat
 from closerlook.errors import NotFiniteError, UsageError
 from closerlook.views import check_type
 from closerlook.weights import WeightSpace, named
-
-_ONCE = ("is not implemented", "twice", "double backward")  # in PyTorch's words
 
 
 class HessianOperator:
@@ -71,7 +67,7 @@ class HessianOperator:
         self._lengths = [value.numel() for value in self._parameters]
         # Second derivatives of convolutions are faster in the contiguous layout, which follows the input's.
         self._model, self._loader, self._feed = model, loader, replace(feed, contiguous=True)
-        self._graph: _Graph | None = None
+        self._graph: GradientGraph | None = None
         self.size = sum(self._lengths)
         self.n = self.batches = self.products = self.gradients = 0
         self.loss = math.nan
@@ -95,9 +91,7 @@ class HessianOperator:
     def spans(self) -> dict[str, slice]:
         """Where each parameter lies in a vector of this operator."""
         ends = torch.tensor(self._lengths).cumsum(0).tolist()
-        return {
-            name: slice(end - size, end) for name, size, end in zip(self.names, self._lengths, ends, strict=True)
-        }
+        return {name: slice(end - size, end) for name, size, end in zip(self.names, self._lengths, ends, strict=True)}
 
     def spread(self, vector: Tensor) -> Tensor:
         """A vector [size] as one of the whole space [D], with zeros at what is frozen or left out."""
@@ -122,7 +116,7 @@ class HessianOperator:
         self.products += 1
         parts = self._split(vector)
         total = self._over_batches(parts) if self._graph is None else self._graph.product(parts)
-        return _finite(total, "a product with the Hessian")
+        return finite(total, "a product with the Hessian")
 
     def _over_batches(self, parts: Sequence[Tensor]) -> Tensor:
         total, graph = self._zeros(), None
@@ -130,7 +124,7 @@ class HessianOperator:
         self.gradients += 1
         for batch in batches_of(self._loader):
             graph = None  # frees the last one before the next is made
-            graph = _Graph(self._model, batch, self._feed, self._parameters)
+            graph = GradientGraph(self._model, batch, self._feed, self._parameters)
             total += graph.product(parts)
             n, batches, loss = n + graph.n, batches + 1, loss + graph.loss
         self._told(n, batches, loss)
@@ -155,7 +149,7 @@ class HessianOperator:
                 output = self._feed(self._model, batch).loss
                 found = torch.autograd.grad(output.sum(), self._parameters, allow_unused=True)
             n, batches, loss = n + len(output), batches + 1, loss + float(output.detach().double().sum())
-            yield len(output), _finite(_flat(found, self._parameters), "the gradient")
+            yield len(output), finite(flat(found, self._parameters), "the gradient")
         self._told(n, batches, loss)
 
     def _told(self, n: int, batches: int, loss: float) -> None:
@@ -169,58 +163,6 @@ class HessianOperator:
     def _split(self, vector: Tensor) -> list[Tensor]:
         parts = vector.split(self._lengths)
         return [part.view(value.shape) for part, value in zip(parts, self._parameters, strict=True)]
-
-
-class _Graph:
-    """The gradient of one batch's summed loss, with the graph that leads to it."""
-
-    def __init__(self, model: nn.Module, batch: Any, feed: Feed, parameters: Sequence[Tensor]) -> None:
-        self._parameters, self.scale = parameters, 1.0
-        # The fused kernels of attention have no second derivative.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _twice_differentiable():
-            output = feed(model, batch).loss
-            found = torch.autograd.grad(output.sum(), parameters, create_graph=True, allow_unused=True)
-        self.n, self.loss = len(output), float(output.detach().double().sum())
-        # Of a loss that is linear in some weights the gradient is constant there, and has no graph.
-        self._moving = [number for number, grad in enumerate(found) if grad is not None and grad.requires_grad]
-        self._gradients = [found[number] for number in self._moving]
-
-    def product(self, parts: Sequence[Tensor]) -> Tensor:
-        if not self._gradients:
-            return _flat([None] * len(self._parameters), self._parameters)
-        directions = [parts[number] for number in self._moving]
-        with _twice_differentiable():
-            found = torch.autograd.grad(
-                self._gradients, self._parameters, directions, retain_graph=True, allow_unused=True
-            )
-        return _flat(found, self._parameters).mul_(self.scale)
-
-
-def _finite(vector: Tensor, what: str) -> Tensor:
-    if not bool(torch.isfinite(vector).all()):
-        raise NotFiniteError(f"{what} is NaN or infinite at these weights; read earlier ones, or in a wider type")
-    return vector
-
-
-def _flat(found: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> Tensor:
-    parts = [
-        torch.zeros_like(value) if part is None else part.to_dense() if part.is_sparse else part
-        for part, value in zip(found, parameters, strict=True)
-    ]
-    return torch.cat([part.detach().reshape(-1) for part in parts])
-
-
-@contextmanager
-def _twice_differentiable() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _ONCE):
-            raise
-        raise UsageError(
-            f"an operation of the network cannot be differentiated twice ({error}); use another implementation of it "
-            "(the model before torch.compile, sparse=False, an LSTM without its fused kernel)"
-        ) from error
 
 
 def _check_types(parameters: Sequence[Tensor], names: Sequence[str]) -> None:

@@ -80,4 +80,3 @@ def opened(
     with reading(model, batch_norm):
         check_repeatable(model, loader, feed)
         yield Opened(model, loader, feed, space, batch_norm)
-

@@ -199,6 +199,4 @@ def top_eigenvalues(
             return operator.product(vector)
         return operator.product(vector * inverse) * inverse
 
-    return lanczos(
-        product, first, top=top, tolerance=tolerance, max_products=max_products, generator=source
-    )
+    return lanczos(product, first, top=top, tolerance=tolerance, max_products=max_products, generator=source)
