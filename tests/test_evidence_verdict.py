@@ -215,7 +215,7 @@ def test_terminal_text_is_aligned_and_complete() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rule": "restart"}, "no rule is called 'restart'; choose one of restarts, restarts-small, warmup, "),
+        ({"rule": "restart"}, "no rule is called 'restart'; choose one of distillation, .*, restarts, "),
         ({"setting": "best"}, "a setting is 'tuned' or 'demonstration', not 'best'"),
         ({"chance": 10}, "chance is a fraction from 0 to 1, not 10"),
         ({"table": [row("A", 1, "loss", 0.5)]}, "holds nothing that rule restarts compares; it compares accuracy of"),

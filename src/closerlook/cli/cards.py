@@ -9,7 +9,7 @@ from typing import Any
 
 from closerlook import data, evidence, models
 from closerlook.cli.answer import facts
-from closerlook.evidence import Condition, Rule
+from closerlook.evidence import Agreed, Condition, Part, Rule
 from closerlook.studies import STUDIES
 from closerlook.training.interventions import INTERVENTIONS
 
@@ -47,10 +47,7 @@ def dataset(name: str) -> str:
 def rule(name: str) -> str:
     """Claim, parts with margins, controls, and what leads to which verdict."""
     chosen = evidence.RULES[name]
-    parts = [
-        f"  {part.name}: {part.contrast}, margin {part.margin:g} {part.unit}\n    yes: {part.yes}\n    no: {part.no}"
-        for part in chosen.parts
-    ]
+    parts = [f"{_asked(each)}\n    yes: {each.yes}\n    no: {each.no}" for each in chosen.questions()]
     controls = [
         f"  {control.name} ({control.quantity} of {control.arm}): {control.says}" for control in chosen.controls
     ]
@@ -80,6 +77,12 @@ def card(kind: str, name: str) -> str:
         "study": study, "model": model, "data": dataset, "rule": rule, "intervention": intervention,
     }  # fmt: skip
     return writers[kind](name)
+
+
+def _asked(question: Part | Agreed) -> str:
+    if isinstance(question, Agreed):
+        return f"  {question.name}: what two of {', '.join(question.parts)} say, if none says the opposite"
+    return f"  {question.name}: {question.contrast}, margin {question.margin:g} {question.unit}"
 
 
 def _decisions(chosen: Rule) -> list[str]:

@@ -31,6 +31,17 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """A first question: if `part` is `answer` at 90 %, `words` are said and these conditions decide instead."""
+
+    part: str
+    answer: Answer
+    words: str
+    supported: Condition
+    contradicted: Condition
+
+
+@dataclass(frozen=True)
 class Precondition:
     """A part that must be yes at 90 % before anything can be decided; `otherwise` says what it means that it is no."""
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from closerlook.errors import UsageError
 from closerlook.evidence import words
+from closerlook.evidence.conditions import Answers
 from closerlook.evidence.paired import FEWEST, SETTLED
-from closerlook.evidence.readings import PartResult, Reading, read_control, read_illustration, read_part, unused
+from closerlook.evidence.readings import Reading, read_control, read_illustration, read_part, unused
 from closerlook.evidence.rule import Outcome, Rule
 from closerlook.evidence.rules import find_rule
 from closerlook.evidence.table import Table, read_table
@@ -27,7 +28,8 @@ def verdict(
         Rows with arm, seed, quantity and value: a list of mappings, a mapping of columns, a DataFrame, or the path of
         a CSV file.
     rule
-        Name of a rule ("restarts", "warmup", or the form for small runs, "-small") or a `Rule` of your own.
+        Name of a rule ("restarts", "warmup", "distillation", or the form for small runs, "-small") or a `Rule` of
+        your own.
     setting
         "tuned" if the setting was chosen by the baseline's validation accuracy, "demonstration" if it was chosen
         because the effect shows; the sentence then says so.
@@ -60,7 +62,9 @@ def verdict(
     controls = tuple(read_control(control, read, seeds) for control in chosen.controls)
     shown = (reading for each in chosen.illustrations for reading in read_illustration(each, read))
     gaps = (note for part in parts for note in part.notes)
-    answer, reason, remarks = _judge(chosen, len(seeds), parts, controls)
+    answers = {(each.part.name, level.level): level.answer for each in parts for level in each.effect.intervals}
+    answer, reason, remarks = _judge(chosen, len(seeds), answers, controls)
+    agreements = tuple(chosen.agree(answers))
     return Verdict(
         claim=chosen.claim,
         rule=chosen.name,
@@ -73,7 +77,8 @@ def verdict(
         parts=parts,
         controls=controls,
         illustrations=tuple(shown),
-        notes=(*remarks, *words.beside(chosen), *gaps, *unused(read, chosen)),
+        notes=(*remarks, *map(str, agreements), *words.beside(chosen), *gaps, *unused(read, chosen)),
+        agreements=agreements,
     )
 
 
@@ -92,13 +97,12 @@ def _seeds(table: Table, rule: Rule) -> list[str]:
 
 
 def _judge(
-    rule: Rule, seeds: int, parts: Sequence[PartResult], controls: Sequence[Reading]
+    rule: Rule, seeds: int, answers: Answers, controls: Sequence[Reading]
 ) -> tuple[Outcome, str, tuple[str, ...]]:
     """Answer, its reason, and the rule's remarks beside it."""
     if seeds < FEWEST:
         return "numbers only", words.too_few(rule, seeds), ()
     if failed := [control for control in controls if not control.passed]:
         return "not decided", words.failed_controls(failed), ()
-    answers = {(each.part.name, level.level): level.answer for each in parts for level in each.effect.intervals}
     decision = rule.decide(answers)
-    return decision.answer, words.decided(rule, decision, parts), decision.remarks
+    return decision.answer, words.decided(rule, decision, rule.complete(answers)), decision.remarks

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from closerlook.evidence.paired import Answer
 
 
+def in_english(name: str, yes: str, no: str, answer: Answer) -> str:
+    """What an answer to the question `name` means; `yes` and `no` say it, or nothing."""
+    meaning = {"yes": yes, "no": no, "open": yes and f"it is open whether {yes}"}[answer]
+    return f"{meaning} ({name})" if meaning else f"{name} is {answer}"
+
+
 @dataclass(frozen=True)
 class Part:
     """One question of a rule: whether `arm` exceeds `baseline` in `quantity` by more than `margin`, within seeds.
@@ -55,8 +61,7 @@ class Part:
 
     def says(self, answer: Answer) -> str:
         """What an answer to this part means."""
-        meaning = {"yes": self.yes, "no": self.no, "open": self.yes and f"it is open whether {self.yes}"}[answer]
-        return f"{meaning} ({self.name})" if meaning else f"{self.name} is {answer}"
+        return in_english(self.name, self.yes, self.no, answer)
 
 
 @dataclass(frozen=True)

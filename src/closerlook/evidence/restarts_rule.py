@@ -1,8 +1,8 @@
 """The restarts rule: whether restarts reach another solution, and whether that is why they help."""
 
-from closerlook.evidence.conditions import all_of, any_of
+from closerlook.evidence.conditions import Gate, all_of, any_of
 from closerlook.evidence.questions import Control, Illustration, Part
-from closerlook.evidence.rule import Gate, Rule
+from closerlook.evidence.rule import Rule
 
 _SEPARATION = 0.10
 _CONTROLS = (

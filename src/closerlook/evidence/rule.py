@@ -6,22 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from closerlook.errors import UsageError
-from closerlook.evidence.conditions import Answers, Condition, Precondition, Remark, all_of
+from closerlook.evidence.agreed import Agreed, Agreement
+from closerlook.evidence.conditions import Answers, Condition, Gate, Precondition, Remark, all_of
 from closerlook.evidence.paired import LEVEL, Answer
 from closerlook.evidence.questions import Control, Illustration, Part
 
 Outcome = Literal["supported", "contradicted", "not decided", "numbers only"]
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A first question: if `part` is `answer` at 90 %, `words` are said and these conditions decide instead."""
-
-    part: str
-    answer: Answer
-    words: str
-    supported: Condition
-    contradicted: Condition
 
 
 class Decision(NamedTuple):
@@ -37,18 +27,18 @@ class Decision(NamedTuple):
     remarks: tuple[str, ...] = ()
 
     def asked(self, rule: "Rule") -> list[str]:
-        """Parts that could have decided on the way that was taken, in the rule's order."""
+        """Questions that could have decided on the way that was taken, in the rule's order."""
         way = self.gate or rule
         names = {name for condition in (way.supported, way.contradicted) for name, _ in condition.terms}
-        return [part.name for part in rule.parts if part.name in names]
+        return [each.name for each in rule.questions() if each.name in names]
 
 
 @dataclass(frozen=True)
 class Rule:
     """A decision rule as data: claim, parts, conditions for either verdict, controls, and what is only shown.
 
-    Preconditions come before the conditions, and each must be yes. Parts that no condition names are read and shown
-    beside the verdict.
+    Preconditions come before the conditions, and each must be yes. Conditions name parts, or what several parts agree
+    on (`agreed`). Parts that no condition hangs on are read and shown beside the verdict.
 
     Raises
     ------
@@ -74,17 +64,30 @@ class Rule:
     gate: Gate | None = None
     preconditions: tuple[Precondition, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    agreed: tuple[Agreed, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a rule that could not be computed."""
-        names = [part.name for part in self.parts]
+        names = [each.name for each in self.questions()]
         asked = {part for condition in self.conditions() for part, _ in condition.terms}
+        asked |= {part for each in self.agreed for part in each.parts}
         if len(set(names)) < len(names) or not asked <= set(names):
             raise UsageError(f"rule {self.name} has parts {names} and asks for {sorted(asked)}; name each part once")
         if not all(math.isfinite(part.margin) for part in self.parts):
             raise UsageError(f"rule {self.name} has a margin that is not finite; give each part a number")
         if not all(condition.terms for condition in self.conditions()):
             raise UsageError(f"rule {self.name} has an empty condition; name at least one part in each")
+
+    def questions(self) -> list[Part | Agreed]:
+        """All that a condition may name, in the rule's order: an agreement stands behind the last of its parts."""
+        listed: list[Part | Agreed] = []
+        for part in self.parts:
+            listed += [part, *(each for each in self.agreed if each.parts[-1] == part.name)]
+        return listed
+
+    def says(self, name: str, answer: Answer) -> str:
+        """What an answer to one of the questions means."""
+        return next(each for each in self.questions() if each.name == name).says(answer)
 
     def deciding(self) -> Iterator[Condition]:
         """Every condition that a verdict hangs on: either verdict's, those of the gate, the preconditions."""
@@ -101,6 +104,7 @@ class Rule:
     def beside(self) -> list[str]:
         """Parts that are read and shown and that no verdict hangs on."""
         asked = {name for condition in self.deciding() for name, _ in condition.terms}
+        asked |= {part for each in self.agreed if each.name in asked for part in each.parts}
         return [part.name for part in self.parts if part.name not in asked]
 
     def compared(self) -> list[tuple[str, str]]:
@@ -114,12 +118,30 @@ class Rule:
         return (arm, quantity) in read or any(shown)
 
     def levels(self, part: str) -> tuple[float, ...]:
-        """Levels at which a part is read, 90 % first."""
-        asked = {condition.level for condition in self.conditions() for name, _ in condition.terms if name == part}
+        """Levels at which a part, or what several agree on, is read, 90 % first."""
+        names = {part, *(each.name for each in self.agreed if part in each.parts)}
+        asked = {condition.level for condition in self.conditions() for name, _ in condition.terms if name in names}
         return tuple(sorted(asked | {LEVEL}))
+
+    def agree(self, answers: Answers) -> list[Agreement]:
+        """What the parts of each agreement say together, at every level that is asked for."""
+        found = []
+        for each in self.agreed:
+            narrow = [answers[part, LEVEL] for part in each.parts]
+            levels = self.levels(each.name)
+            told = {level: each.answer([answers[part, level] for part in each.parts], narrow) for level in levels}
+            found.append(Agreement(each, told))
+        return found
+
+    def complete(self, answers: Answers) -> Answers:
+        """The answers of the parts, and with them those of the agreements."""
+        agreements = self.agree(answers)
+        together = {(each.agreed.name, level): told for each in agreements for level, told in each.answers.items()}
+        return {**answers, **together}
 
     def decide(self, answers: Answers) -> Decision:
         """Verdict for the answers of the parts at their levels; controls and the number of seeds come before it."""
+        answers = self.complete(answers)
         if unmet := tuple(each for each in self.preconditions if answers[each.part, LEVEL] != "yes"):
             return Decision("not decided", (), None, unmet)
         remarks = tuple(each.words for each in self.remarks if each.when.holding(answers))

@@ -1,6 +1,7 @@
 """The rules that come with closerlook, by name; their text and error rates stand in docs/decision_rules.md."""
 
 from closerlook.errors import UsageError
+from closerlook.evidence.distillation_rule import distillation_rule, distillation_small_rule
 from closerlook.evidence.restarts_rule import restarts_rule
 from closerlook.evidence.rule import Rule
 from closerlook.evidence.warmup_rule import warmup_rule, warmup_small_rule
@@ -9,6 +10,7 @@ RULES = {
     rule.name: rule
     for rule in (
         restarts_rule("restarts", 0.005), restarts_rule("restarts-small", 0.010), warmup_rule(), warmup_small_rule(),
+        distillation_rule(), distillation_small_rule(),
     )
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from closerlook.evidence.agreed import Agreement
 from closerlook.evidence.printed import printed
 from closerlook.evidence.readings import PartResult, Reading
 from closerlook.evidence.rule import Outcome
@@ -35,8 +36,11 @@ class Verdict:
         Effects over the seeds with margin, intervals and answers.
     controls, illustrations
         Checks that come first; numbers that never enter the rule.
+    agreements
+        What parts that read one question in several measures say together; only for rules that ask so.
     notes
-        Remarks of the rule, parts that decide nothing, gaps, and rows that the rule does not look at.
+        Remarks of the rule, what parts agree on, parts that decide nothing, gaps, and rows that the rule does not look
+        at.
     """
 
     claim: str
@@ -51,6 +55,7 @@ class Verdict:
     controls: tuple[Reading, ...]
     illustrations: tuple[Reading, ...]
     notes: tuple[str, ...]
+    agreements: tuple[Agreement, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data for JSON: equal tables give equal dictionaries, and no number is NaN."""
@@ -58,6 +63,8 @@ class Verdict:
         lists = {
             name: [each.to_dict() for each in getattr(self, name)] for name in ("parts", "controls", "illustrations")
         }
+        if self.agreements:
+            lists["agreements"] = [each.to_dict() for each in self.agreements]
         return plain | {"setting": self.setting, "seeds": list(self.seeds), "notes": list(self.notes)} | lists
 
     def rows(self) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from closerlook.evidence.conditions import Precondition
-from closerlook.evidence.paired import FEWEST, LEVEL, SETTLED
-from closerlook.evidence.readings import PartResult, Reading
+from closerlook.evidence.conditions import Answers, Precondition
+from closerlook.evidence.paired import FEWEST, LEVEL, SETTLED, Answer
+from closerlook.evidence.readings import Reading
 from closerlook.evidence.rule import Decision, Outcome, Rule
 
 CHOSEN = "at a setting chosen to show it"
@@ -30,32 +30,31 @@ def failed_controls(failed: Sequence[Reading]) -> str:
     return f"{CANNOT_TELL}, because the runs do not show that {' or that '.join(control.says for control in failed)}"
 
 
-def decided(rule: Rule, decision: Decision, parts: Sequence[PartResult]) -> str:
-    """Reason for the rule's decision: what was answered by the parts that gave it."""
-    by_name = {each.part.name: each for each in parts}
+def decided(rule: Rule, decision: Decision, answers: Answers) -> str:
+    """Reason for the rule's decision: what was answered by the parts that gave it; `answers` are the complete ones."""
     if decision.unmet:
-        return _listed([_unmet(each, by_name[each.part]) for each in decision.unmet])
+        return _listed([_unmet(rule, each, answers[each.part, LEVEL]) for each in decision.unmet])
     prefix = f"{decision.gate.words}; " if decision.gate else ""
     if decision.answer == "not decided":
-        answers = _listed([_answered(by_name[name], rule) for name in decision.asked(rule)])
-        return f"{prefix}these runs do not settle whether {rule.claim}, since {answers}"
-    because = _listed([by_name[name].part.says(answer) for name, answer in decision.holding])
+        because = _listed([_answered(rule, name, answers) for name in decision.asked(rule)])
+        return f"{prefix}these runs do not settle whether {rule.claim}, since {because}"
+    because = _listed([rule.says(name, answer) for name, answer in decision.holding])
     stance = "" if decision.answer == "supported" else "the runs speak against the claim that "
     return f"{prefix}{stance}{rule.claim}, because {because}"
 
 
-def _unmet(precondition: Precondition, result: PartResult) -> str:
+def _unmet(rule: Rule, precondition: Precondition, answer: Answer) -> str:
     """What a precondition that is not yes means; one that is open leaves room for the other answer."""
-    answer = result.effect.answer
-    return f"{'perhaps ' * (answer == 'open')}{precondition.otherwise}, since {result.part.says(answer)}"
+    return f"{'perhaps ' * (answer == 'open')}{precondition.otherwise}, since {rule.says(precondition.part, answer)}"
 
 
-def _answered(result: PartResult, rule: Rule) -> str:
+def _answered(rule: Rule, name: str, answers: Answers) -> str:
     """Answer of a part at 90 %; one that a single part would have to give at a higher level says so."""
-    term = (result.part.name, result.effect.answer)
-    asked = [condition.level for condition in (rule.supported, rule.contradicted) if term in condition.terms]
-    short = [level for level in asked if result.effect.answer_at(level) != result.effect.answer]
-    says = result.part.says(result.effect.answer)
+    answer = answers[name, LEVEL]
+    deciding = (rule.supported, rule.contradicted)
+    asked = [condition.level for condition in deciding if (name, answer) in condition.terms]
+    short = [level for level in asked if answers[name, level] != answer]
+    says = rule.says(name, answer)
     if not short:
         return says
     return f"{says} at {100 * LEVEL:.3g} % but not at the {100 * short[0]:.3g} % that one part alone must reach"
