@@ -60,10 +60,12 @@ from closerlook.similarity import (
 )
 from closerlook.training import LayerTrace, TrainResult, train
 from closerlook.training.interventions import Clip as clip
+from closerlook.training.interventions import Distil as distil
 from closerlook.training.interventions import Freeze as freeze
 from closerlook.training.interventions import GroupRate as group_rate
 from closerlook.training.interventions import LabelSmoothing as label_smoothing
 from closerlook.training.interventions import RandomRate as random_rate
+from closerlook.training.interventions import teacher_logits
 from closerlook.watching import SeedsReport, WatchReport, across_seeds, watch
 from closerlook.weights import Point, WeightSpace, loaded
 
@@ -75,8 +77,8 @@ __all__ = [
     "SeedsReport", "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface", "Trace",
     "TrainResult", "Verdict", "WatchReport", "WeightSpace", "across_seeds", "activations", "agreement", "barrier",
     "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine", "critical_lr",
-    "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing", "layers", "line",
+    "distil", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing", "layers", "line",
     "linear_decay", "loaded", "noise_scale", "plane", "polychain", "procrustes", "profile", "pwcca", "random_rate",
     "restarts", "sharpness", "simplex", "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca",
-    "train", "verdict", "warmup", "watch",
+    "teacher_logits", "train", "verdict", "warmup", "watch",
 ]  # fmt: skip

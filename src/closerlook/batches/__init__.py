@@ -13,6 +13,7 @@ from closerlook.batches.contract import (
     feed_for,
     inputs_and_targets,
 )
+from closerlook.batches.extra import without_extra
 from closerlook.batches.loaders import (
     Loader,
     batches_of,
@@ -26,5 +27,5 @@ from closerlook.batches.structure import copied, identical, lengths, parts, tens
 __all__ = [
     "BatchFn", "Feed", "Loader", "Output", "autocast_dtype", "batches_of", "check_loader", "classification", "copied",
     "feed_for", "generators_kept", "identical", "inputs_and_targets", "lengths", "own_generators", "parts", "seed_all",
-    "tensors_in", "to_device",
+    "tensors_in", "to_device", "without_extra",
 ]  # fmt: skip

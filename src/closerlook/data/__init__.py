@@ -6,6 +6,7 @@ from closerlook.data.custom_parts import Loaders, custom, loaders
 from closerlook.data.parts import Parts, split
 from closerlook.data.registry import SOURCES, describe, fetch, load
 from closerlook.data.source import Pair, Source
+from closerlook.data.within_class import permuted_within_class
 
 __all__ = [
     "SOURCES",
@@ -21,5 +22,6 @@ __all__ = [
     "fetch",
     "load",
     "loaders",
+    "permuted_within_class",
     "split",
 ]

@@ -11,7 +11,7 @@ from closerlook.errors import LoaderError
 
 
 class TensorBatches:
-    """A re-iterable loader of ``(inputs, targets)`` batches.
+    """A re-iterable loader of batches ``(inputs, targets)``, or ``(inputs, targets, extra)``.
 
     Everything random is a function of the seeds, the epoch and the number of the batch: the order is drawn from
     (order_seed, epoch), the augmentation of batch b from (augment_seed, epoch, b). So any batch can be made again
@@ -31,6 +31,9 @@ class TensorBatches:
         ``augment(inputs, generator)``, e.g. :class:`closerlook.data.CropFlip`, applied to each batch.
     drop_last
         Leave out a last batch of fewer than `batch_size` examples.
+    extra
+        [n, ...], handed out as it is with each example whatever the augmentation does, such as a teacher's logits. The
+        default batch function takes such batches as ``closerlook.batches.without_extra()``.
 
     Raises
     ------
@@ -55,11 +58,14 @@ class TensorBatches:
         augment: Augment | None = None,
         augment_seed: int = 0,
         drop_last: bool = False,
+        extra: Tensor | None = None,
     ):
         if len(inputs) != len(targets):
             raise LoaderError(f"{len(inputs)} inputs and {len(targets)} targets: every input needs one target")
+        if extra is not None and len(extra) != len(inputs):
+            raise LoaderError(f"{len(inputs)} inputs and {len(extra)} rows of extra: every input needs one row")
         self.inputs = inputs.contiguous(memory_format=torch.channels_last) if inputs.ndim == 4 else inputs
-        self.targets = targets
+        self.targets, self.extra = targets, extra
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
         self.order_seed, self.augment, self.augment_seed = order_seed, augment, augment_seed
         self.epoch = 0
@@ -75,11 +81,11 @@ class TensorBatches:
         whole, rest = divmod(len(self.inputs), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """The batches of the present epoch."""
         return self.from_batch(0)
 
-    def from_batch(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def from_batch(self, start: int) -> Iterator[tuple[Tensor, ...]]:
         """The batches of the present epoch from number `start` on, without making the earlier ones."""
         epoch, order = self.epoch, self._order()
         for number in range(start, len(self)):
@@ -87,7 +93,8 @@ class TensorBatches:
             inputs = self._images(chosen)
             if self.augment is not None:
                 inputs = self.augment(inputs, generator(self.augment_seed, epoch, number))
-            yield inputs, self.targets[chosen]
+            beside = () if self.extra is None else (self.extra[chosen],)
+            yield inputs, self.targets[chosen], *beside
 
     def _order(self) -> Tensor:
         n = len(self.inputs)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from closerlook.durations import Clock, Duration, to_steps
 from closerlook.schedules import Constant, LinearDecay, Schedule
@@ -109,6 +109,7 @@ class AtLoss(Frozen):
     like: Snapshot
 
 
+Whole = Annotated[Snapshot | File, Field(discriminator="kind")]  # with the buffers that belong to the weights
 PointRef = Annotated[Snapshot | Bend | Average | File | AtLoss, Field(discriminator="kind")]
 Precision = Literal["fp32", "bf16"]
 BatchStats = Literal["recompute", "reference", "interpolate", "keep"]
@@ -130,8 +131,28 @@ class Watch(Frozen):
     blocks: dict[str, str | tuple[str, ...]] = {}
 
 
+class Teacher(Frozen):
+    """Soft targets from the network at a point, mixed with the labels as `closerlook.distil` says.
+
+    `soft`: the teacher sees the student's batches (``"live"``), or its answers to the plain training images are fixed
+    before the training (``"cached"``) and given to other images of the same class, drawn from `seed` (``"permuted"``).
+    An untrained teacher is the snapshot of its run at step 0.
+    """
+
+    model: ModelSpec
+    point: Whole
+    temperature: float = 4.0
+    mixing: float = 0.9
+    soft: Literal["live", "cached", "permuted"] = "live"
+    seed: int = 0
+
+
 class TrainRecipe(Frozen):
-    """Train a network; `start` is a fork (whole state) of another run."""
+    """Train a network.
+
+    It begins from its own initial weights; from `start`, a fork (whole state) of another run; or from `weights` alone,
+    where the parameters that match `fresh` keep their own initial values.
+    """
 
     kind: Literal["train"] = "train"
     version: Literal[2] = 2
@@ -150,6 +171,17 @@ class TrainRecipe(Frozen):
     snapshots: tuple[Duration, ...] = ()
     forks: tuple[Duration, ...] = ()
     start: Snapshot | None = None
+    weights: Whole | None = None
+    fresh: tuple[str, ...] = ()
+    teacher: Teacher | None = None
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> "TrainRecipe":
+        if self.start is not None and self.weights is not None:
+            raise ValueError("a training begins from a fork (start) or from weights, not from both")
+        if self.fresh and self.weights is None:
+            raise ValueError("every parameter is fresh without weights; leave 'fresh' out, or name the weights")
+        return self
 
     @property
     def clock(self) -> Clock:

@@ -64,7 +64,8 @@ def _outcome(recipe: BoundaryRecipe, place: int, folder: RunFolder) -> dict[str,
     rate = recipe.rates[place]
     optimizer = recipe.train.optimizer.model_copy(update={"lr": rate})
     # A try that is done is read from its state when the step is started again.
-    result = trained(recipe.train.model_copy(update={"optimizer": optimizer}), folder.path / TRIES / f"{place:03d}")
+    train = recipe.train.model_copy(update={"optimizer": optimizer})
+    result = trained(train, folder, folder.path / TRIES / f"{place:03d}")
     accuracy = None if result.diverged_at is not None else result.history[-1]["validation_accuracy"]
     held = accuracy is not None and accuracy >= recipe.trains
     return {"lr": rate, "trains": held, "validation_accuracy": accuracy, "diverged_at": result.diverged_at}

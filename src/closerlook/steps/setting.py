@@ -55,14 +55,15 @@ def build_for(spec: ModelSpec, shape: tuple[int, ...], classes: int, seed: int) 
 
 
 def training_batches(
-    spec: DataSpec, batch_size: int, augment: bool, order_seed: int, augment_seed: int
+    spec: DataSpec, batch_size: int, augment: bool, order_seed: int, augment_seed: int, extra: Tensor | None = None
 ) -> TensorBatches:
-    """Shuffled batches of the training images, with crop and flip when asked for."""
+    """Shuffled batches of the training images, with crop and flip when asked for, and what goes with each image."""
     inputs, targets = parts(spec).train
     crop = CropFlip(padding=inputs.shape[-1] // 8) if augment else None
     return TensorBatches(
-        inputs, targets, batch_size, shuffle=True, order_seed=order_seed, augment=crop, augment_seed=augment_seed
-    )
+        inputs, targets, batch_size, shuffle=True, order_seed=order_seed, augment=crop, augment_seed=augment_seed,
+        extra=extra,
+    )  # fmt: skip
 
 
 def fixed_batches(pair: data.Pair, batch_size: int, most: int | None = None) -> TensorBatches:

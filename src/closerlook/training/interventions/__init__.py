@@ -5,17 +5,20 @@ from collections.abc import Mapping
 from closerlook.training.interventions.altered import Altered, AlteredOptimizer
 from closerlook.training.interventions.change import Change, Intervention, Subject
 from closerlook.training.interventions.clip import Clip
+from closerlook.training.interventions.distil import Distil
 from closerlook.training.interventions.freeze import Freeze
 from closerlook.training.interventions.rates import GroupRate, RandomRate
 from closerlook.training.interventions.smoothing import LabelSmoothing
+from closerlook.training.interventions.teacher import teacher_logits
 
+# What a recipe can say; a teacher is a network, which it names otherwise (`closerlook.runs.recipe.Teacher`).
 AnyIntervention = GroupRate | RandomRate | Freeze | Clip | LabelSmoothing
 INTERVENTIONS: Mapping[str, type[Intervention]] = {
     "group_rate": GroupRate, "random_rate": RandomRate, "freeze": Freeze, "clip": Clip,
-    "label_smoothing": LabelSmoothing,
+    "label_smoothing": LabelSmoothing, "distil": Distil,
 }  # fmt: skip
 
 __all__ = [
-    "INTERVENTIONS", "Altered", "AlteredOptimizer", "AnyIntervention", "Change", "Clip", "Freeze", "GroupRate",
-    "Intervention", "LabelSmoothing", "RandomRate", "Subject",
+    "INTERVENTIONS", "Altered", "AlteredOptimizer", "AnyIntervention", "Change", "Clip", "Distil", "Freeze",
+    "GroupRate", "Intervention", "LabelSmoothing", "RandomRate", "Subject", "teacher_logits",
 ]  # fmt: skip
