@@ -36,7 +36,7 @@ def drawings(results: Results) -> Iterator[Figure]:
             f"Every seed a thin line; 1 is unchanged. {_when(results, basis)} {found.carried(*found.any.measures)}",
             figures.to_svg(_profile(found), title, f"layers-{basis}"),
         )  # fmt: skip
-        for measure in found.any.measures:
+        for measure in found.any.measures if _both(found) else ():
             title, name = f"{named(measure)} of layers, start against later, {words}", f"layers-{basis}-{key(measure)}"
             yield Figure(
                 name, f"Exploratory: {title}",
@@ -44,6 +44,11 @@ def drawings(results: Results) -> Iterator[Figure]:
                 f"{found.carried(measure)}",
                 figures.to_svg(_maps(found, measure), title, name),
             )  # fmt: skip
+
+
+def _both(found: Compared) -> bool:
+    """Whether N and W are there on some seed."""
+    return all(any(one is not None for one in found.found[arm].values()) for arm in COMPARED)
 
 
 def _when(results: Results, basis: str) -> str:
