@@ -4,6 +4,7 @@ from closerlook.figures.blocks import block_shares, updates
 from closerlook.figures.causes import causal_map
 from closerlook.figures.dots import gains
 from closerlook.figures.epochs import accuracy, learning_rate, norms
+from closerlook.figures.estimates import estimates
 from closerlook.figures.heat_maps import heat_map
 from closerlook.figures.layers import layer_profile
 from closerlook.figures.matrices import matrix
@@ -16,7 +17,7 @@ from closerlook.figures.style import panels
 from closerlook.figures.svg import to_svg
 
 __all__ = [
-    "accuracy", "aligned", "block_shares", "causal_map", "forest", "gains", "heat_map", "layer_profile",
+    "accuracy", "aligned", "block_shares", "causal_map", "estimates", "forest", "gains", "heat_map", "layer_profile",
     "learning_rate", "matrix", "norms", "panels", "path", "phase_diagram", "segments", "sharpness_trace", "surface",
     "to_svg", "updates",
 ]  # fmt: skip
