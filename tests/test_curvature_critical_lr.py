@@ -210,6 +210,11 @@ def test_a_loss_that_ends_in_nan_counts_as_higher() -> None:
     assert found.value == pytest.approx(1 / 1.5, rel=1e-4)
 
 
+def test_a_tolerance_below_rounding_ends_too() -> None:
+    found = first_rise(lambda eta: eta * (eta - 2), 0.0, start=0.3, limit=9.0, tolerance=1e-30)
+    assert found.value == pytest.approx(2, rel=1e-14)
+
+
 def test_a_function_that_rises_at_once_is_said() -> None:
     found = first_rise(lambda eta: 1 + eta, 1.0, start=1.0, limit=10.0, tolerance=0.01)
     assert (found.value, found.low) == (0.0, 0.0)

@@ -1,10 +1,12 @@
 """Where a function of one variable first rises above its value at 0: doubling, then bisection."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 HALVINGS = 40
+ROUNDING = 4 * sys.float_info.epsilon  # no bracket gets narrower
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def first_rise(
         if high < start / 2**HALVINGS:
             return Bracket(0.0, 0.0, high, seen, f"the loss rises from {high:g} on, the smallest that was tried")
         low, high = (0.0, high / 2) if rises(high / 2) else (high / 2, high)
-    while high - low > tolerance * low:
+    while high - low > max(tolerance, ROUNDING) * low:
         middle = (low + high) / 2
         low, high = (low, middle) if rises(middle) else (middle, high)
     return Bracket((low + high) / 2, low, high, seen)
