@@ -11,9 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import (
+    AgreementRecipe,
     BoundaryRecipe,
     CompareRecipe,
     ConnectRecipe,
+    DataSpec,
     File,
     ModelSpec,
     PointRef,
@@ -47,24 +49,36 @@ class Cost:
 def cost(recipe: Recipe) -> Cost:
     """The cost of a step, counted on the network's shapes without computing."""
     steps, images = counts(recipe)
-    return Cost(
-        steps,
-        images,
-        images * flops_per_image(recipe.model.model_dump_json(), recipe.data.name, recipe.data.resolution),
-    )
+    return Cost(steps, images, images * _flops_of(recipe.model, recipe.data) + _taught(recipe))
+
+
+def _taught(recipe: Recipe) -> float:
+    """FLOPs of a teacher's answers."""
+    if isinstance(recipe, BoundaryRecipe):
+        return _tries(recipe) * _taught(recipe.train)
+    if not isinstance(recipe, TrainRecipe) or recipe.teacher is None:
+        return 0.0
+    passes = recipe.epochs if recipe.teacher.soft == "live" else 1
+    return passes * recipe.data.n_train * _flops_of(recipe.teacher.model, recipe.data)
+
+
+def _flops_of(model: ModelSpec, data: DataSpec) -> float:
+    return flops_per_image(model.model_dump_json(), data.name, data.resolution)
 
 
 def counts(recipe: Recipe) -> tuple[int, int]:
     """Optimizer steps and images of a step: its cost without building the network."""
     if isinstance(recipe, BoundaryRecipe):
-        tries = 2 + math.ceil(math.log2(max(len(recipe.rates) - 1, 1)))
-        return tries * counts(recipe.train)[0], tries * counts(recipe.train)[1]
+        steps, images = counts(recipe.train)
+        return _tries(recipe) * steps, _tries(recipe) * images
     data = recipe.data
     if isinstance(recipe, TrainRecipe | ConnectRecipe):
         validation = data.n_validation if isinstance(recipe, TrainRecipe) else 0
         return recipe.clock.total_steps, recipe.epochs * (_BACKWARD * data.n_train + validation)
     test = _KNOWN[data.name][2] if data.name in _KNOWN else data.n_read
     per_split = {"train": data.n_read, "test": data.n_test or test}
+    if isinstance(recipe, AgreementRecipe):
+        return 0, 2 * per_split[recipe.split]
     if isinstance(recipe, CompareRecipe):
         return 0, (2 + ("random" in recipe.nulls)) * per_split[recipe.split]
     read = sum(per_split[split] for split in recipe.splits)
@@ -79,6 +93,10 @@ def counts(recipe: Recipe) -> tuple[int, int]:
     read, others = per_split[recipe.splits[0]], len(recipe.points) - 1
     segments = len(recipe.points) * others // 2
     return 0, segments * recipe.t * (data.n_statistics + read) + others * _complete(recipe.points.values()) * read
+
+
+def _tries(recipe: BoundaryRecipe) -> int:
+    return 2 + math.ceil(math.log2(max(len(recipe.rates) - 1, 1)))
 
 
 def _complete(points: Iterable[PointRef]) -> int:
