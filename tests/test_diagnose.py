@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +174,7 @@ def test_an_instability_and_the_block_that_brings_it() -> None:
 
 def test_a_longer_warmup_where_the_short_one_fails_in_a_seed() -> None:
     found, _ = concluded({"N": None, "W:4": 0.8, "W:8": 0.8})
-    by_arm = {**found.by_arm, "W:4": {**found.by_arm["W:4"], 1: Outcome(0.5, 1.0, None)}}
-    found = Outcomes(found.settings, 0.1, by_arm, found.readings, found.critical, 1.0)
+    found = with_seed(found, "W:4", 1, Outcome(0.5, 1.0, None))
     seen = find(found)
     assert seen.works == {4: (0, 2), 8: (0, 1, 2)}
     assert advice(found, seen).endswith("over 8 steps: that works in 3 of 3 seeds, 4 do not in all")
@@ -184,26 +184,38 @@ def test_a_longer_warmup_where_the_short_one_fails_in_a_seed() -> None:
 def test_nothing_to_warm_up() -> None:
     found, seen = concluded({"N": 0.8, "W:4": 0.81, "W:8": 0.78})
     assert (seen.unstable, seen.states[0]) == ([], "stable")
-    assert advice(found, seen) == "no warmup is needed over the first 20 steps at learning rate 0.1 (3 of 3 seeds)"
+    assert advice(found, seen) == "no warmup is needed over the first 20 steps at 0.1 (3 of 3 seeds)"
     assert [figure.id for figure in drawings(found, seen)] == ["lengths", "sharpness"]
     assert seen.to_dict()["shares"]["WB:head"]["mean"] is None
+    found, seen = concluded({"N": 0.8, "W:4": 0.81, "W:8": 0.6})
+    assert advice(found, seen).endswith("at 0.1 (3 of 3 seeds), and one makes it worse in 3")
 
 
 def test_where_nothing_trains_warmup_is_not_called_needless() -> None:
     found, seen = concluded({"N": None, "W:4": None, "W:8": 0.12, "Q": 0.7})
     assert seen.states == dict.fromkeys((0, 1, 2), "neither trains")
-    assert advice(found, seen).startswith(
-        "lower the learning rate: at 0.1 no seed trains, with warmup or without; at 0.025 3"
+    assert advice(found, seen) == (
+        "lower the learning rate: at 0.025 3 of 3 seeds train; at 0.1 0 do without warmup and 0 with 8 steps of it"
     )
 
 
+def with_seed(found: Outcomes, arm: str, seed: int, outcome: Outcome) -> Outcomes:
+    return replace(found, by_arm={**found.by_arm, arm: {**found.by_arm[arm], seed: outcome}})
+
+
 def test_a_warmup_that_does_not_reach_all_seeds_is_no_advice() -> None:
-    found, _ = concluded({"N": None, "W:4": 0.2, "W:8": 0.8})
-    by_arm = {**found.by_arm, "W:8": {**found.by_arm["W:8"], 2: Outcome(0.1, None, 9)}}
-    found = Outcomes(found.settings, 0.1, by_arm, found.readings, found.critical, 1.0)
+    found = with_seed(outcomes({"N": None, "W:4": 0.2, "W:8": 0.8, "Q": 0.8}), "W:8", 2, Outcome(0.1, None, 9))
     seen = find(found)
     assert (seen.unstable, seen.length) == ([0, 1], None)
-    assert "no length of warmup tried (up to 8 steps) works in all 3 seeds" in advice(found, seen)
+    assert advice(found, seen).endswith("at 0.1 no length of warmup tried (up to 8 steps) works in all")
+
+
+def test_where_a_seed_trains_by_chance_the_rate_is_too_high() -> None:
+    found = with_seed(outcomes({"N": 0.8, "W:8": 0.2, "Q": 0.8}), "N", 0, Outcome(0.1, None, 9))
+    seen = find(found)
+    assert list(seen.states.values()) == ["unstable", "worse with warmup", "worse with warmup"]
+    found = with_seed(found, "W:8", 0, Outcome(0.1, None, 9))
+    assert advice(found, find(found)).endswith("at 0.1 2 do without warmup and 2 with 8 steps of it")
 
 
 def test_one_seed_has_no_interval() -> None:

@@ -11,7 +11,7 @@ from closerlook.diagnosis.settings import MARGIN
 from closerlook.evidence.paired import LEVEL, t_interval
 
 HALF = 0.5  # of warmup's benefit: who brings more removes the instability
-State = Literal["unstable", "stable", "neither trains"]
+State = Literal["unstable", "stable", "worse with warmup", "neither trains"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Findings:
     Attributes
     ----------
     states : per seed ``"unstable"`` where training with the longest warmup ends more than five points of validation
-        accuracy above that without one, ``"stable"`` where it does not, ``"neither trains"`` where both end at chance.
+        accuracy above that without one, ``"worse with warmup"`` where it ends so far below, ``"neither trains"`` where
+        both end at chance, else ``"stable"``.
     benefit : accuracy with the longest warmup less that without, per seed.
     works : per length of warmup the seeds in which training ends within five points of the longest one's.
     shares : per arm and unstable seed its part of the benefit.
@@ -81,7 +82,7 @@ def _state(found: Outcomes, seed: int, benefit: float) -> State:
     warm, none = found.by_arm[f"W:{found.settings.ramp}"][seed], found.by_arm["N"][seed]
     if not warm.learned(found.chance) and not none.learned(found.chance):
         return "neither trains"
-    return "unstable" if benefit > MARGIN else "stable"
+    return "unstable" if benefit > MARGIN else "worse with warmup" if benefit < -MARGIN else "stable"
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

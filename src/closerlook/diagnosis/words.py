@@ -12,20 +12,24 @@ from closerlook.diagnosis.settings import SLOW
 def advice(found: Outcomes, seen: Findings) -> str:
     """What to do, in one line."""
     s, n = found.settings, len(found.settings.seeds)
-    lr, slower = f"{s.optimizer.lr:g}", f"{SLOW * s.optimizer.lr:.3g}"
-    helped = sum(outcome.learned(found.chance) for outcome in found.by_arm["Q"].values())
-    if all(state == "neither trains" for state in seen.states.values()):
-        what = f"; at {slower} {helped} of {n} seeds train" if helped else f", and at {slower} neither"
-        return f"lower the learning rate: at {lr} no seed trains, with warmup or without{what}"
-    if not seen.unstable:
-        return f"no warmup is needed over the first {s.steps} steps at learning rate {lr} ({n} of {n} seeds)"
-    if seen.length is None:
-        return (
-            f"lower the learning rate: no length of warmup tried (up to {s.ramp} steps) works in all {n} seeds at {lr}"
-        )
-    shorter = [length for length in s.lengths if length < seen.length]
-    tried = f"{shorter[-1]} do not in all" if shorter else "shorter ones were not tried"
-    return f"warm up linearly over {seen.length} steps: that works in {n} of {n} seeds, {tried}"
+    none, slow = _learned(found, "N"), _learned(found, "Q")
+    lower = f"lower the learning rate: at {SLOW * s.optimizer.lr:.3g} {slow} of {n} seeds train; at {s.optimizer.lr:g}"
+    if seen.unstable and seen.length is not None:
+        shorter = [length for length in s.lengths if length < seen.length]
+        tried = f"{shorter[-1]} do not in all" if shorter else "shorter ones were not tried"
+        return f"warm up linearly over {seen.length} steps: that works in {n} of {n} seeds, {tried}"
+    if seen.unstable:
+        return f"{lower} no length of warmup tried (up to {s.ramp} steps) works in all"
+    if none == n:
+        worse = sum(state != "stable" for state in seen.states.values())
+        harm = f", and one makes it worse in {worse}" if worse else ""
+        return f"no warmup is needed over the first {s.steps} steps at {s.optimizer.lr:g} ({n} of {n} seeds){harm}"
+    warm = _learned(found, f"W:{s.ramp}")
+    return f"{lower} {none} do without warmup and {warm} with {s.ramp} steps of it"
+
+
+def _learned(found: Outcomes, arm: str) -> int:
+    return sum(outcome.learned(found.chance) for outcome in found.by_arm[arm].values())
 
 
 def lines(found: Outcomes, seen: Findings) -> list[str]:
