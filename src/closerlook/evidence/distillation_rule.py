@@ -87,8 +87,8 @@ _CONTRASTS = (
     ),
     Agreed(
         "C3", tuple(f"C3[{measure}]" for measure in MEASURES),
-        yes=f"soft targets favour the deeper half by over {_BEYOND:g} {_ROOM} more than targets permuted within a class",
-        no=f"soft targets do not favour the deeper half by {_BEYOND:g} {_ROOM} more than targets permuted within a class",
+        yes=f"soft targets favour the deeper half by over {_BEYOND:g} {_ROOM} more than permuted ones do",
+        no=f"soft targets do not favour the deeper half by {_BEYOND:g} {_ROOM} more than permuted ones do",
     ),
 )  # fmt: skip
 _READ: dict[str, tuple[str, str | tuple[str, ...], float, str]] = {

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from closerlook.evidence.planted_distillation import distillation
 from closerlook.evidence.rule import Rule
-from closerlook.evidence.truths import ALL, SPREAD, Truth
+from closerlook.evidence.truths import ALL, Truth, spread
 
 CLAIM = {"N": 0.0, "W": 1.0, "WD": 1.0, "WS": 0.0, "P": 0.0}  # shares of runs that train
 
@@ -21,10 +22,10 @@ def _restarts(rule: Rule) -> Iterator[Truth]:
     turns the verdict), and outcomes that are all or nothing (a t interval assumes scatter).
     """
     margins = {part.name: part.margin for part in rule.parts}
-    far = {part.name: part.margin + 20 * SPREAD[part.quantity] for part in rule.parts}
-    clear = {part.name: part.margin + 2 * SPREAD[part.quantity] for part in rule.parts}
+    far = {part.name: part.margin + 20 * spread(part.quantity) for part in rule.parts}
+    clear = {part.name: part.margin + 2 * spread(part.quantity) for part in rule.parts}
     yield Truth("effect: every part 2 SD above its margin", clear, wrong=("supported",))
-    opposite = {part.name: -2 * SPREAD[part.quantity] for part in rule.parts}
+    opposite = {part.name: -2 * spread(part.quantity) for part in rule.parts}
     yield Truth("opposite: every effect 2 SD below zero", opposite, wrong=("contradicted",))
     yield Truth("none: every effect zero", dict.fromkeys(margins, 0.0), wrong=("contradicted",))
     yield Truth("every part at its margin", margins)
@@ -72,7 +73,7 @@ def _warmup_small(rule: Rule) -> Iterator[Truth]:
 
 def _sized(rule: Rule, sizes: Mapping[str, float]) -> dict[str, float]:
     """Effects of every arm in standard deviations from its margin."""
-    return {part.name: part.margin + sizes.get(part.arm, 0.0) * SPREAD[part.quantity] for part in rule.parts}
+    return {part.name: part.margin + sizes.get(part.arm, 0.0) * spread(part.quantity) for part in rule.parts}
 
 
 def _rescued(rule: Rule) -> Iterator[Truth]:
@@ -98,4 +99,5 @@ def trains(rule: Rule, name: str, shares: Mapping[str, float], **more: Any) -> T
 
 _PLANTED: Mapping[str, Callable[[Rule], Iterator[Truth]]] = {
     "restarts": _restarts, "restarts-small": _restarts, "warmup": _warmup, "warmup-small": _warmup_small,
+    "distillation": distillation, "distillation-small": distillation,
 }  # fmt: skip
