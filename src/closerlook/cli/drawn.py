@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from matplotlib.axes import Axes
 
 from closerlook import figures
+from closerlook.agreement import Agreement
 from closerlook.cli.compared import drawings
 from closerlook.cli.profiles import drawing, splits_of
 from closerlook.landscape import Profile, Surface
@@ -68,7 +69,12 @@ def _compare(folder: RunFolder) -> Drawn:
         yield f"Similarity of layers ({name}) on {found.n:,} images; {found.handling_used}.", ax
 
 
+def _agreement(folder: RunFolder) -> Drawn:
+    found = Agreement.from_dict(folder.result("agreement"))
+    yield f"Agreement in function on {found.n:,} images.", found.plot()
+
+
 _KINDS: Mapping[str, Callable[[RunFolder], Drawn]] = {
     "train": _training, "connect": _training, "profile": _profile, "surface": _surface, "barriers": _barriers,
-    "compare": _compare,
+    "compare": _compare, "agreement": _agreement,
 }  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from closerlook.agreement import Agreement
 from closerlook.cli.answer import facts
 from closerlook.cli.profiles import barriers
 from closerlook.cli.work import state
@@ -76,7 +77,12 @@ def _compare(folder: RunFolder) -> dict[str, Any]:
     return {"layers": sizes, "images": found.n, "handling": found.handling_used, **largest, "notes": list(found.notes)}
 
 
+def _agreement(folder: RunFolder) -> dict[str, Any]:
+    found = Agreement.from_dict(folder.result("agreement"))
+    return {"images": found.n, **{name: each.value for name, each in found.parts["all"].items()}}
+
+
 _KINDS: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
     "train": _train, "connect": _connect, "profile": _profile, "surface": _surface, "barriers": _barriers,
-    "predict": _predict, "compare": _compare,
+    "predict": _predict, "compare": _compare, "agreement": _agreement,
 }  # fmt: skip

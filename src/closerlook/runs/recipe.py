@@ -332,9 +332,25 @@ class CompareRecipe(Frozen):
     seed: int = 0
 
 
+class AgreementRecipe(Frozen):
+    """Agreement in function of two networks on one split; `model_b` is B's network where it is another one."""
+
+    kind: Literal["agreement"] = "agreement"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    model_b: ModelSpec | None = None
+    a: PointRef
+    b: PointRef
+    split: Split = "test"
+    temperature: float = 1.0
+    level: float = 0.95
+    batch_size: int = 500
+
+
 Recipe = (
     TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe | CompareRecipe
-    | BoundaryRecipe
+    | BoundaryRecipe | AgreementRecipe
 )  # fmt: skip
 ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
 

@@ -6,7 +6,7 @@ from closerlook import files
 from closerlook.batches import feed_for
 from closerlook.errors import NotFiniteError, PointMissingError
 from closerlook.evaluation import batch_norms, estimate_batch_stats
-from closerlook.runs.recipe import CompareRecipe, File, ModelSpec, PointRef
+from closerlook.runs.recipe import AgreementRecipe, CompareRecipe, File, ModelSpec, PointRef
 from closerlook.runs.store import RunFolder
 from closerlook.similarity import Comparison
 from closerlook.similarity.compare import compare
@@ -35,8 +35,8 @@ def _compared(recipe: CompareRecipe, folder: RunFolder) -> Comparison:
     pair, most = (held.read, None) if recipe.split == "train" else (held.test, recipe.data.n_test)
     spec_b = recipe.model_b or recipe.model
     return compare(
-        _trained(recipe.model, recipe.a, recipe, folder),
-        _trained(spec_b, recipe.b, recipe, folder),
+        trained(recipe.model, recipe.a, recipe, folder),
+        trained(spec_b, recipe.b, recipe, folder),
         fixed_batches(pair, recipe.batch_size, most),
         recipe.layers_a,
         recipe.layers_b,
@@ -52,7 +52,7 @@ def _compared(recipe: CompareRecipe, folder: RunFolder) -> Comparison:
     )
 
 
-def _trained(spec: ModelSpec, ref: PointRef, recipe: CompareRecipe, folder: RunFolder) -> nn.Module:
+def trained(spec: ModelSpec, ref: PointRef, recipe: CompareRecipe | AgreementRecipe, folder: RunFolder) -> nn.Module:
     """The network with a point's weights; without batch-norm statistics it gets those of the images kept for them."""
     model = network(spec, recipe.data, seed=0)
     find = Resolver(model, folder)
