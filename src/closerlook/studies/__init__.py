@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from closerlook.studies.distillation import STUDY as DISTILLATION
 from closerlook.studies.plan import Results, Study, StudyPlan
 from closerlook.studies.restarts import STUDY as RESTARTS
 from closerlook.studies.warmup import STUDY as WARMUP
 
-STUDIES: Mapping[str, Study] = {"restarts": RESTARTS, "warmup": WARMUP}
+STUDIES: Mapping[str, Study] = {"restarts": RESTARTS, "warmup": WARMUP, "distillation": DISTILLATION}
 
 __all__ = ["STUDIES", "Results", "Study", "StudyPlan"]

@@ -64,7 +64,7 @@ class Compared:
         missing = [f"{name}, {seed}" for name, of in self.found.items() for seed, kept in of.items() if kept is None]
         if missing:
             said.append(f"Missing, for a run that diverged: {'; '.join(missing)}.")
-        return " ".join([*said, "Exploratory: no part of the rule."])
+        return " ".join(said)
 
     def _kept(self) -> Iterator[Comparison]:
         return (one for of in self.found.values() for one in of.values() if one is not None)

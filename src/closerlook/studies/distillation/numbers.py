@@ -1,0 +1,127 @@
+"""From stored results to the table that the rule judges, and to the numbers that are only shown."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from closerlook.agreement import Agreement, compare_logits
+from closerlook.similarity import Comparison
+from closerlook.studies import predictions
+from closerlook.studies.compared import key
+from closerlook.studies.distillation.recipe import COMPARED
+from closerlook.studies.plan import Results
+
+Row = dict[str, Any]
+Array = NDArray[np.float64]
+
+
+def table(results: Results) -> list[Row]:
+    """Rows arm, seed, quantity, value: what the rule judges and shows. A missing value is NaN."""
+    rows = list[Row]()
+    for seed in results.plan.seeds:
+        found = {arm: agreement(results, arm, seed) for arm in arms_of(results)}
+        rows += [_row(arm, seed, "accuracy", accuracy(results, arm, seed)) for arm in found]
+        apart = {arm: math.nan if one is None else one.kl_a_b for arm, one in found.items() if arm != "T"}
+        rows += [_row(arm, seed, "divergence", value) for arm, value in apart.items()]
+        rows += [
+            _row(arm, seed, "recovered_divergence", recovered(apart, arm))
+            for arm in apart if arm.startswith(("TL", "TE"))
+        ]  # fmt: skip
+        for measure, name in measures(results).items():
+            gains = {arm: contrast(gain(results, arm, seed, measure)) for arm in ("D", "SP")}
+            own = {arm: contrast(specific(results, arm, seed, measure)) for arm in ("D", "H")}
+            rows += [_row(arm, seed, f"depth_contrast:{name}", value) for arm, value in gains.items()]
+            rows += [_row(arm, seed, f"specific_contrast:{name}", value) for arm, value in own.items()]
+    return rows
+
+
+def _row(arm: str, seed: int, quantity: str, value: float) -> Row:
+    return {"arm": arm, "seed": str(seed), "quantity": quantity, "value": value}
+
+
+def arms_of(results: Results) -> list[str]:
+    """The arms of the plan, in its order."""
+    return list(dict.fromkeys(role.split("/")[0] for role in results.plan.roles if role.endswith("/predict")))
+
+
+def accuracy(results: Results, arm: str, seed: int) -> float:
+    """Test accuracy at the end; NaN for a run that diverged."""
+    held = predictions.logits(results, f"{arm}/{seed}/predict")
+    return math.nan if held is None else predictions.accuracy(held, "end")
+
+
+def agreement(results: Results, arm: str, seed: int, teacher: int | None = None) -> Agreement | None:
+    """Agreement on the test set of a seed's teacher (a), or another seed's, with an arm (b); None if one is missing."""
+    held = predictions.logits(results, f"T/{seed if teacher is None else teacher}/predict")
+    other = predictions.logits(results, f"{arm}/{seed}/predict")
+    if held is None or other is None:
+        return None
+    a, b, targets = held["end"], other["end"], held["targets"].long()
+    return compare_logits(a, b, a.argmax(1) == targets, b.argmax(1) == targets, targets)
+
+
+def recovered(apart: Mapping[str, float], arm: str) -> float:
+    """Share of the divergence to the teacher between H and D that an arm recovers."""
+    whole = apart["H"] - apart["D"]
+    return (apart["H"] - apart[arm]) / whole if whole > 0 else math.nan
+
+
+def measures(results: Results) -> dict[str, str]:
+    """Names of the measures as they are stored, and as the rule calls them."""
+    found = (stored(results, arm, seed, seed) for arm in COMPARED for seed in results.plan.seeds)
+    one = next((one for one in found if one is not None), None)
+    return {} if one is None else {measure: key(measure) for measure in one.measures}
+
+
+def stored(results: Results, arm: str, seed: int, teacher: int) -> Comparison | None:
+    """The comparison of an arm's layers with those of a seed's teacher."""
+    role = f"{arm}/{seed}/layers-{teacher}"
+    return Comparison.from_dict(results.folder(role).result("compare")) if results.has(role) else None
+
+
+def diagonal(results: Results, arm: str, seed: int, teacher: int, measure: str) -> Array:
+    """Similarity above chance of each layer of an arm with the teacher's at the same depth; NaN where it is missing."""
+    found = stored(results, arm, seed, teacher)
+    length = len(layers(results))
+    return np.full(length, np.nan) if found is None else np.diagonal(found.tables["corrected"][measure]).astype(float)
+
+
+def layers(results: Results) -> list[str]:
+    """Names of the student's compared layers."""
+    found = (stored(results, arm, seed, seed) for arm in COMPARED for seed in results.plan.seeds)
+    one = next((one for one in found if one is not None), None)
+    return [] if one is None else [layer.removeprefix("features.") for layer in one.layers_a]
+
+
+def gain(results: Results, arm: str, seed: int, measure: str) -> Array:
+    """Per layer the share of the room to the teacher that an arm closes: (sim(X, T) - sim(H, T)) / (1 - sim(H, T))."""
+    taught, hard = (diagonal(results, name, seed, seed, measure) for name in (arm, "H"))
+    return (taught - hard) / (1 - hard)
+
+
+def specific(results: Results, arm: str, seed: int, measure: str) -> Array:
+    """Per layer the similarity to the own teacher less the mean similarity to the other seeds' teachers."""
+    others = [diagonal(results, arm, seed, other, measure) for other in results.plan.seeds if other != seed]
+    own = diagonal(results, arm, seed, seed, measure)
+    return own - np.mean(others, axis=0) if others else np.full_like(own, np.nan)
+
+
+def contrast(values: Array) -> float:
+    """Mean over the deeper half of the layers minus that over the other; layers without a value are left out."""
+    half = len(values) // 2
+    return _mean(values[half:]) - _mean(values[:half])
+
+
+def _mean(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def last_epoch(results: Results, arm: str, seed: int) -> Row | None:
+    """The last epoch of a training; None where it did not start, or diverged in its first."""
+    role = f"{arm}/{seed}/train"
+    rows = [row for row in results.folder(role).journal() if "diverged" not in row] if results.has(role) else []
+    return rows[-1] if rows else None

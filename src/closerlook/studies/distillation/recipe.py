@@ -1,0 +1,113 @@
+"""The distillation study as a graph: teachers, students, transplants, predictions and comparisons, by role."""
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+
+from closerlook.runs.identity import run_id
+from closerlook.runs.recipe import (
+    CompareRecipe,
+    PredictRecipe,
+    Recipe,
+    Seeds,
+    Snapshot,
+    Teacher,
+    TrainRecipe,
+)
+from closerlook.studies.distillation.settings import SCALES, Settings
+from closerlook.studies.distillation.words import rows
+from closerlook.studies.plan import Scale, StudyPlan, at_scale
+from closerlook.training.interventions import Freeze, LabelSmoothing
+
+Roles = dict[str, Recipe]
+COMPARED = ("H", "D", "SP")  # with every teacher
+
+
+def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = None) -> StudyPlan:
+    """The study at a scale, with its own seeds and data or others.
+
+    Raises
+    ------
+    UsageError
+        An unknown scale, or no seed.
+    """
+    settings, chosen = at_scale(SCALES, scale, seeds, data)
+    settings = settings.model_copy(update={"taught": settings.taught.model_copy(update=_named(settings))})
+    by_seed = {seed: trainings(settings.at(seed), seed) for seed in chosen}
+    roles: Roles = {}
+    for seed, runs in by_seed.items():
+        own = settings.at(seed)
+        for arm, recipe in runs.items():
+            roles[f"{arm}/{seed}/train"] = recipe
+            roles[f"{arm}/{seed}/predict"] = PredictRecipe(
+                data=recipe.data, model=recipe.model, points={"end": end_of(recipe)}
+            )
+        for arm, other in product(COMPARED, chosen):
+            roles[f"{arm}/{seed}/layers-{other}"] = _compared(own, seed, runs[arm], by_seed[other]["T"])
+    about = {"half": (settings.parts.half,)}
+    return StudyPlan("distillation", scale, chosen, settings.rule, "demonstration", roles, rows(settings), about, data)
+
+
+def _named(s: Settings) -> dict[str, object]:
+    return {"name": s.data.name, "resolution": s.data.resolution, "source": s.data.source}
+
+
+def end_of(recipe: TrainRecipe) -> Snapshot:
+    """The last weights of a training."""
+    return Snapshot(run=run_id(recipe), step=recipe.clock.total_steps)
+
+
+def trainings(s: Settings, seed: int) -> dict[str, TrainRecipe]:
+    """Every training of a seed by arm; the students share initial weights, data order and subset."""
+    teacher = TrainRecipe(
+        data=s.taught, model=s.teacher, optimizer=s.optimizer, schedule=s.schedule, epochs=s.teacher_epochs,
+        batch_size=s.teacher_batch, augment=s.teacher_augment, precision=s.precision, seeds=Seeds.of(seed),
+    )  # fmt: skip
+    student = TrainRecipe(
+        data=s.data, model=s.student, optimizer=s.optimizer, schedule=s.schedule, epochs=s.epochs,
+        batch_size=s.batch_size, augment=s.augment, precision=s.precision, seeds=Seeds.of(seed),
+    )  # fmt: skip
+    target = Teacher(
+        model=s.teacher, point=end_of(teacher), temperature=s.temperature, mixing=s.mixing,
+        soft="live" if s.augment else "cached",
+    )  # fmt: skip
+    found = {"T": teacher, "H": student, "D": _taught(student, target)}
+    found["SP"] = _taught(student, target.model_copy(update={"soft": "permuted", "seed": seed}))
+    found |= _transplants(s, student, target)
+    for temperature, mixing in s.softer:
+        other = target.model_copy(update={"temperature": temperature, "mixing": mixing})
+        found[f"D:T={temperature:g} mixing={mixing:g}"] = _taught(student, other)
+    if s.smoothing is not None:
+        found["LS"] = student.model_copy(update={"interventions": (LabelSmoothing(s.smoothing),)})
+    if s.untrained:
+        start = Snapshot(run=run_id(teacher), step=0)
+        found["U"] = _taught(student, target.model_copy(update={"point": start}))
+    return found
+
+
+def _taught(student: TrainRecipe, teacher: Teacher) -> TrainRecipe:
+    return student.model_copy(update={"teacher": teacher})
+
+
+def _transplants(s: Settings, student: TrainRecipe, teacher: Teacher) -> Mapping[str, TrainRecipe]:
+    """The hard-label student with the layers after (TL) or before (TE) a split trained anew by the teacher.
+
+    The others keep its weights and statistics. The final linear layer is trained anew in both.
+    """
+    found = {}
+    for split in (s.parts.half, *s.splits):
+        name = "" if split == s.parts.half else f":{split}"
+        for arm, kept, fresh in (
+            ("TL", s.parts.before(split), s.parts.after(split)),
+            ("TE", s.parts.after(split), s.parts.before(split)),
+        ):
+            frozen = Freeze(kept, end="1dur", norm="eval")
+            change = {"weights": end_of(student), "fresh": (*fresh, *s.parts.last), "interventions": (frozen,)}
+            found[f"{arm}{name}"] = _taught(student, teacher).model_copy(update=change)
+    return found
+
+
+def _compared(s: Settings, seed: int, student: TrainRecipe, teacher: TrainRecipe) -> CompareRecipe:
+    return CompareRecipe(
+        data=s.data, model=s.student, model_b=s.teacher, a=end_of(student), b=end_of(teacher), layers_a=s.layers,
+        layers_b=s.teacher_layers, measures=(f"svcca:{s.directions},r2", "cka", "procrustes"), split="test", seed=seed,
+    )  # fmt: skip
