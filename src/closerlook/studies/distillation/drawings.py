@@ -12,8 +12,6 @@ from closerlook.studies.distillation import numbers
 from closerlook.studies.distillation.words import name_of
 from closerlook.studies.plan import Results
 
-SHOWN = ("T", "H", "D", "SP", "TL", "TE")
-
 
 def drawings(results: Results) -> tuple[Figure, ...]:
     """Every figure whose numbers exist, in the order of the report."""
@@ -22,19 +20,15 @@ def drawings(results: Results) -> tuple[Figure, ...]:
 
 
 def _outcomes(results: Results) -> Iterator[Figure]:
-    seeds = results.plan.seeds
-    students = [arm for arm in numbers.arms_of(results) if arm != "T"]
-    apart: dict[int | str, list[float]] = {
-        seed: [_divergence(results, arm, seed) for arm in students] for seed in seeds
-    }
+    seeds, arms = results.plan.seeds, numbers.arms_of(results)
+    apart: dict[int | str, list[float]] = {seed: [_divergence(results, arm, seed) for arm in arms] for seed in seeds}
     scores: dict[int | str, list[float]] = {
-        seed: [100 * numbers.accuracy(results, arm, seed) for arm in ["T", *students]] for seed in seeds
+        seed: [100 * numbers.accuracy(results, arm, seed) for arm in arms] for seed in seeds
     }
     top, bottom = figures.panels(2, height=3.4)
-    figures.layer_profile([name_of(arm) for arm in ["T", *students]], {"seeds": scores}, "test accuracy (%)", top)
-    figures.layer_profile([name_of(arm) for arm in students], {"seeds": apart}, "divergence (nats)", bottom)
-    for ax, words in ((top, "arm"), (bottom, "arm")):
-        ax.set_xlabel(words)
+    for ax, values, label in ((top, scores, "test accuracy (%)"), (bottom, apart, "divergence (nats)")):
+        figures.layer_profile([name_of(arm) for arm in arms], {"seeds": values}, label, ax)
+    bottom.set_xlabel("arm")
     yield Figure(
         "outcomes", "Test accuracy, and divergence from the teacher",
         "Every seed a thin line, the mean a thick one; the lines join arms only to show which values are of one seed. "
@@ -44,7 +38,7 @@ def _outcomes(results: Results) -> Iterator[Figure]:
 
 
 def _divergence(results: Results, arm: str, seed: int) -> float:
-    found = numbers.agreement(results, arm, seed)
+    found = None if arm == "T" else numbers.agreement(results, arm, seed)
     return float("nan") if found is None else found.kl_a_b
 
 
