@@ -204,7 +204,7 @@ def with_seed(found: Outcomes, arm: str, seed: int, outcome: Outcome) -> Outcome
 
 
 def test_a_warmup_that_does_not_reach_all_seeds_is_no_advice() -> None:
-    found = with_seed(outcomes({"N": None, "W:4": 0.2, "W:8": 0.8, "Q": 0.8}), "W:8", 2, Outcome(0.1, None, 9))
+    found = with_seed(outcomes({"N": None, "W:4": 0.2, "W:8": 0.8}), "W:8", 2, Outcome(0.1, None, 9))
     seen = find(found)
     assert (seen.unstable, seen.length) == ([0, 1], None)
     assert advice(found, seen).endswith("at 0.1 no length of warmup tried (up to 8 steps) works in all")

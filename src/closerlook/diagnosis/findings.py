@@ -24,13 +24,15 @@ class Findings:
         accuracy above that without one, ``"worse with warmup"`` where it ends so far below, ``"neither trains"`` where
         both end at chance, else ``"stable"``.
     benefit : accuracy with the longest warmup less that without, per seed.
+    slow : accuracy at a quarter of the rate without warmup, less that with the longest one, per seed.
     works : per length of warmup the seeds in which training ends within five points of the longest one's.
     shares : per arm and unstable seed its part of the benefit.
-    length : the shortest length that works in all seeds; None where none does.
+    length : the shortest length that works in all seeds, as do all longer ones; None where there is none.
     """
 
     states: Mapping[int, State]
     benefit: Mapping[int, float]
+    slow: Mapping[int, float]
     works: Mapping[int, tuple[int, ...]]
     shares: Mapping[str, Mapping[int, float]]
     length: int | None
@@ -49,6 +51,7 @@ class Findings:
         return {
             "states": dict(self.states),
             "benefit": {**spread(list(self.benefit.values())), "by_seed": dict(self.benefit)},
+            "slow": {**spread(list(self.slow.values())), "by_seed": dict(self.slow)},
             "lengths": {length: {"works_in": list(seeds)} for length, seeds in self.works.items()},
             "shares": {arm: {**spread(list(of.values())), "by_seed": dict(of), "removes_in": self.removes(arm)}
                        for arm, of in self.shares.items()},
@@ -74,8 +77,18 @@ def find(found: Outcomes) -> Findings:
               for seed, state in states.items() if state == "unstable"}
         for arm, of in by_arm.items() if arm != "N"
     }  # fmt: skip
-    length = next((length for length in s.lengths if len(works[length]) == len(s.seeds)), None)
-    return Findings(states, benefit, works, shares, length)
+    slow = {seed: by_arm["Q"][seed].accuracy - warm[seed].accuracy for seed in s.seeds}
+    return Findings(states, benefit, slow, works, shares, _shortest(works, s.seeds))
+
+
+def _shortest(works: Mapping[int, Sequence[int]], seeds: Sequence[int]) -> int | None:
+    """The shortest length that works in all seeds, as do all longer ones."""
+    found = None
+    for length in sorted(works, reverse=True):
+        if len(works[length]) < len(seeds):
+            break
+        found = length
+    return found
 
 
 def _state(found: Outcomes, seed: int, benefit: float) -> State:

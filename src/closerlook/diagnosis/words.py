@@ -6,7 +6,7 @@ import numpy as np
 
 from closerlook.diagnosis.findings import Findings, spread
 from closerlook.diagnosis.outcomes import Outcomes
-from closerlook.diagnosis.settings import SLOW
+from closerlook.diagnosis.settings import MARGIN, SLOW
 
 
 def advice(found: Outcomes, seen: Findings) -> str:
@@ -14,6 +14,9 @@ def advice(found: Outcomes, seen: Findings) -> str:
     s, n = found.settings, len(found.settings.seeds)
     none, slow = _learned(found, "N"), _learned(found, "Q")
     lower = f"lower the learning rate: at {SLOW * s.optimizer.lr:.3g} {slow} of {n} seeds train; at {s.optimizer.lr:g}"
+    if seen.unstable and slow == n and np.mean(list(seen.slow.values())) > MARGIN:
+        ahead = f"{SLOW * s.optimizer.lr:.3g} without warmup is ahead of the longest one by"
+        return f"lower the learning rate: {ahead} {_points(list(seen.slow.values()))}"
     if seen.unstable and seen.length is not None:
         shorter = [length for length in s.lengths if length < seen.length]
         tried = f"{shorter[-1]} do not in all" if shorter else "shorter ones were not tried"
@@ -43,6 +46,10 @@ def _state(found: Outcomes, seen: Findings) -> Iterator[str]:
     yield (
         f"instability at learning rate {s.optimizer.lr:g} in {len(seen.unstable)} of {n} seeds: accuracy with {s.ramp} "
         f"steps of warmup less that without {_points(list(seen.benefit.values()))}; without, {lost} of {n} diverged"
+    )
+    yield (
+        f"at a quarter of the rate without warmup: accuracy less that with {s.ramp} steps of it "
+        f"{_points(list(seen.slow.values()))}"
     )
     for length, seeds in seen.works.items():
         yield f"warmup over {length} steps works in {len(seeds)} of {n} seeds"
