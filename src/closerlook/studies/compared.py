@@ -1,9 +1,10 @@
 """The stored comparisons of layers by arm and seed, and what their numbers mean nothing without."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from closerlook.similarity import Comparison
@@ -92,6 +93,28 @@ def mean(values: Array) -> Array:
 def present(values: Array) -> Array:
     """Those of [seeds, ...] that are not missing as a whole."""
     return values[~np.isnan(values).all(axis=tuple(range(1, values.ndim)))]
+
+
+def counted(values: Array) -> str:
+    """What is to be said where the mean of [seeds, ...] is not over all seeds."""
+    kept, asked = len(present(values)), len(values)
+    if kept == asked:
+        return "" if asked else " (none)"
+    return f" ({kept} of {asked})" if kept else " (missing)"
+
+
+def each(values: Array) -> tuple[float | None, ...]:
+    """The number of every seed as a table shows it; None where one is missing."""
+    return tuple(None if np.isnan(value) else round(float(value), 3) for value in values)
+
+
+def one_legend(axes: Sequence[Axes]) -> Axes:
+    """Keep the first legend, which names the lines of all; returns its axes."""
+    for ax in axes[1:]:
+        legend = ax.get_legend()
+        assert legend is not None
+        legend.remove()
+    return axes[0]
 
 
 def named(measure: str) -> str:

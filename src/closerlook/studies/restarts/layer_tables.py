@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from closerlook.report import Table
-from closerlook.studies.compared import Array, Compared, key, named, span
+from closerlook.studies.compared import Array, Compared, each, key, named, span
 from closerlook.studies.plan import Results
 from closerlook.studies.restarts.compared import ACROSS, LATE, compared
 from closerlook.studies.restarts.comparisons import WITHIN
@@ -41,13 +41,9 @@ def _row(found: Compared, measure: str, place: int) -> tuple[Any, ...]:
     difference = at("R", "corrected") - at("K", "corrected")
     return (
         found.layers[place], found.any.side_a[place].width, span(*found.directions()[place], digits="d"),
-        *(_each(at(arm)) for arm in WITHIN), _range(at(ACROSS)), _range(at(LATE)), _range(at("R", "random")),
-        _range(np.concatenate([at(arm, "chance") for arm in WITHIN])), _each(difference),
+        *(each(at(arm)) for arm in WITHIN), _range(at(ACROSS)), _range(at(LATE)), _range(at("R", "random")),
+        _range(np.concatenate([at(arm, "chance") for arm in WITHIN])), each(difference),
     )  # fmt: skip
-
-
-def _each(values: Array) -> tuple[float | None, ...]:
-    return tuple(None if np.isnan(value) else round(float(value), 3) for value in values)
 
 
 def _range(values: Array) -> str | None:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from closerlook import figures
 from closerlook.report import Figure
-from closerlook.studies.compared import Array, Compared, key, mean, named, present
+from closerlook.studies.compared import Compared, counted, key, mean, named, one_legend, present
 from closerlook.studies.plan import Results
 from closerlook.studies.restarts.compared import ACROSS, LATE, compared
 from closerlook.studies.restarts.comparisons import WITHIN
@@ -54,11 +54,7 @@ def _profile(found: Compared) -> Axes:
             chance={ARMS[arm]: mean(found.same(arm, measure, "chance")) for arm in WITHIN},
             references={name: (values.min(0), values.max(0)) for name, values in pairs.items() if len(values)},
         )  # fmt: skip
-    for ax in axes[1:]:  # one legend for all
-        legend = ax.get_legend()
-        assert legend is not None
-        legend.remove()
-    return axes[0]
+    return one_legend(axes)
 
 
 def _maps(found: Compared, measure: str) -> Axes:
@@ -76,16 +72,8 @@ def _maps(found: Compared, measure: str) -> Axes:
     for number, (ax, (title, values)) in enumerate(zip(axes, shown, strict=True)):
         right, difference = number % 2 == 1, number == len(shown) - 1
         figures.heat_map(
-            mean(values), [""] * len(names) if right else names, names, title + _counted(values), ax=ax, bar=right,
+            mean(values), [""] * len(names) if right else names, names, title + counted(values), ax=ax, bar=right,
             row_label="" if right else "early floor", column_label="late floor", difference=difference,
             unit="difference" if difference else "similarity",
         )  # fmt: skip
     return axes[0]
-
-
-def _counted(values: Array) -> str:
-    """What is to be said where a map is not the mean over all seeds."""
-    kept, asked = len(present(values)), len(values)
-    if kept == asked:
-        return "" if asked else " (none)"
-    return f" ({kept} of {asked})" if kept else " (missing)"
