@@ -76,18 +76,25 @@ def agreement(
         if not isinstance(model, nn.Module):
             raise UsageError(f"{name} is a {type(model).__name__} and not a network; see closerlook.loaded")
     check_settings(temperature, level)
-    with _ready(model_a, batch_fn, device, autocast) as a, _ready(model_b, batch_fn, device, autocast) as b:
+    with ready(model_a, batch_fn, device, autocast) as a, ready(model_b, batch_fn, device, autocast) as b:
         read = [(a(batch), b(batch), _targets(batch)) for batch in batches_of(loader)]
     return from_sides(_joined(*zip(*read, strict=True)), temperature, level)
 
 
-class _Reader:
+class Reader:
     """Outputs of one model for batches that it leaves as they are."""
 
     def __init__(self, model: nn.Module, feed: Feed) -> None:
         self._model, self._feed = model, feed
 
     def __call__(self, batch: Any) -> Output:
+        """What the batch function returns, on the CPU.
+
+        Raises
+        ------
+        LoaderError
+            The model writes into its input, or there is not one output per example.
+        """
         before = _versions(batch)
         with torch.no_grad():
             found = self._feed(self._model, batch)
@@ -109,13 +116,14 @@ def _versions(batch: Any) -> list[int]:
 
 
 @contextmanager
-def _ready(
+def ready(
     model: nn.Module, batch_fn: BatchFn | None, device: str | torch.device | None, autocast: torch.dtype | None
-) -> Iterator[_Reader]:
+) -> Iterator[Reader]:
+    """A reader of the model in eval mode; modes and buffers come back as they were, also after an exception."""
     model, feed = feed_for(model, batch_fn, device, autocast)
     with modes_kept(model), buffers_kept(model):
         model.eval()
-        yield _Reader(model, feed)
+        yield Reader(model, feed)
 
 
 def _targets(batch: Any) -> Tensor | None:
