@@ -38,6 +38,7 @@ from closerlook.landscape import (
     simplex,
     surface,
 )
+from closerlook.probes import Probe, Probes, probes
 from closerlook.schedules import Constant as constant
 from closerlook.schedules import Cosine as cosine
 from closerlook.schedules import LinearDecay as linear_decay
@@ -64,6 +65,7 @@ from closerlook.training.interventions import Distil as distil
 from closerlook.training.interventions import Freeze as freeze
 from closerlook.training.interventions import GroupRate as group_rate
 from closerlook.training.interventions import LabelSmoothing as label_smoothing
+from closerlook.training.interventions import MatchFeatures as match_features
 from closerlook.training.interventions import RandomRate as random_rate
 from closerlook.training.interventions import teacher_logits
 from closerlook.watching import SeedsReport, WatchReport, across_seeds, watch
@@ -73,12 +75,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR", "Ensemble",
-    "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Profile", "Rule",
-    "SeedsReport", "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface", "Trace",
-    "TrainResult", "Verdict", "WatchReport", "WeightSpace", "across_seeds", "activations", "agreement", "barrier",
-    "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine", "critical_lr",
-    "distil", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing", "layers", "line",
-    "linear_decay", "loaded", "noise_scale", "plane", "polychain", "procrustes", "profile", "pwcca", "random_rate",
-    "restarts", "sharpness", "simplex", "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca",
-    "teacher_logits", "train", "verdict", "warmup", "watch",
+    "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Probe", "Probes", "Profile",
+    "Rule", "SeedsReport", "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface",
+    "Trace", "TrainResult", "Verdict", "WatchReport", "WeightSpace", "across_seeds", "activations", "agreement",
+    "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine",
+    "critical_lr", "distil", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing",
+    "layers", "line", "linear_decay", "loaded", "match_features", "noise_scale", "plane", "polychain", "probes",
+    "procrustes", "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex", "spectral_cca",
+    "stability_threshold", "step_decay", "surface", "svcca", "teacher_logits", "train", "verdict", "warmup", "watch",
 ]  # fmt: skip

@@ -30,12 +30,12 @@ class Answers:
         asked = torch.contiguous_format if feed.contiguous else torch.channels_last
         layout = fitting_layout(self.model, loader, feed, asked)
         lay_out(self.model, layout)
-        self._feed = in_layout(feed, layout)
+        self.feed = in_layout(feed, layout)
 
     def __call__(self, batch: Any) -> Output:
         """The output of a batch that the student's batch function takes."""
         with torch.no_grad():
-            return self._feed(self.model, batch)
+            return self.feed(self.model, batch)
 
     def logits(self, batch: Any) -> Tensor:
         """The logits [n, classes] of a batch."""
