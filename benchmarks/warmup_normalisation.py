@@ -34,7 +34,7 @@ def networks() -> dict[str, Network]:
     standard = SCALES["standard"]
     assert standard.boundaries is not None
     others = {name: other for name, other in standard.boundaries.others.items() if "vgg" in other.model.name}
-    return {"norm in the convolutions": standard.network, **others}
+    return {"norm in the convolutions": standard.network, **dict(reversed(others.items()))}
 
 
 def boundary(root: Path, case: tuple[str, str, int]) -> dict[str, Any]:
