@@ -4,8 +4,10 @@ BIN := .venv/bin
 
 .PHONY: study test bench lint clean
 
-study: .venv/ready          ## train, connect, judge: the restarts study at scale small; prints the report's path
+study: .venv/ready          ## train, compare, judge: the studies at scale small; prints the paths of their reports
 	$(BIN)/closerlook study restarts --scale small
+	$(BIN)/closerlook study warmup --scale small
+	$(BIN)/closerlook study distillation --scale small
 
 test: .venv/ready lint      ## style, types and the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
