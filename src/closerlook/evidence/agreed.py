@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from closerlook.errors import UsageError
 from closerlook.evidence.paired import Answer
 from closerlook.evidence.questions import in_english
 
@@ -18,6 +19,11 @@ class Agreed:
     not even in the narrower interval of 90 %; else it is "open". So a wider interval never says more. Conditions name
     an agreement as they name a part. `yes` and `no` say in plain English what either answer means.
 
+    Raises
+    ------
+    UsageError
+        Fewer than two parts, which can never agree, or one of them twice.
+
     Examples
     --------
     >>> contrast = Agreed("C1", ("C1[cca]", "C1[cka]", "C1[procrustes]"))
@@ -31,6 +37,11 @@ class Agreed:
     parts: tuple[str, ...]
     yes: str = ""
     no: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse parts that could not agree."""
+        if len(set(self.parts)) < max(_ENOUGH, len(self.parts)):
+            raise UsageError(f"{self.name} has the parts {self.parts}; name {_ENOUGH} or more, each once")
 
     def answer(self, readings: Sequence[Answer], narrow: Sequence[Answer]) -> Answer:
         """Answer of the parts at one level; `narrow` are their answers at 90 %."""

@@ -12,7 +12,7 @@ _TAUGHT = 0.01  # accuracy
 _DEPTH = 0.05  # of the room: what the hard-label student lacks to full similarity with the teacher
 _SPECIFIC = 0.02  # of similarity
 _BEYOND = 0.02  # of the same room
-_RECOVERED = 0.10  # of the divergence of the hard-label student
+_RECOVERED = 0.10  # of the divergence to the teacher that distillation removes
 _ROOM = "of the room to the teacher"
 _PRECONDITIONS = (
     Precondition("E0", "the teacher has nothing to teach here"),
@@ -65,12 +65,12 @@ def _outcomes() -> tuple[Part, ...]:
 
 
 def _recovery() -> Part:
-    deeper = "of the divergence to it than re-training the shallower"
+    removed, other = "of the divergence that distillation removes", "re-training the other half"
     return Part(
         "C4", "recovered_divergence", "TL", "TE", _RECOVERED,
-        yes=f"re-training the deeper half with the teacher recovers over {_RECOVERED:g} more {deeper}",
-        no=f"re-training the deeper half with the teacher does not recover {_RECOVERED:g} more {deeper}",
-        unit="of the hard-label student's divergence",
+        yes=f"re-training the deeper half with the teacher recovers over {_RECOVERED:g} more {removed} than {other}",
+        no=f"re-training the deeper half with the teacher does not recover {_RECOVERED:g} more {removed} than {other}",
+        unit=removed,
     )  # fmt: skip
 
 
