@@ -1,9 +1,11 @@
 """Measure how often the rules give a wrong verdict under planted truths; write results/rule_error_rates.json.
 
-Run it with ``python benchmarks/rule_error_rates.py``; ``--draws`` sets the number of simulated studies per truth.
+Run it with ``python benchmarks/rule_error_rates.py``; ``--draws`` sets the number of simulated studies per truth, and
+``--rule`` measures one rule anew and keeps what is stored of the others.
 """
 
 import argparse
+import json
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -105,10 +107,28 @@ def part_table(records: list[dict[str, Any]]) -> list[str]:
     return [f"{case} | {' | '.join(cells)} |" for case, cells in by_case.items()]
 
 
+def renewed(rule_name: str, draws: int) -> None:
+    """Put the rates of one rule into the stored results, with the number of studies that they rest on."""
+    stored = json.loads(OUT.read_text(encoding="utf-8"))
+    kept = [record for record in stored["rates"] if record["rule"] != rule_name]
+    found = [record | {"draws": draws} for record in measure(rule_name, draws)]
+    write_json(OUT, stored | {"rates": kept + found, "spread": SPREAD})
+    print(*table(found, rule_name), sep="\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=200_000, help="simulated studies per truth and number of seeds")
-    draws = parser.parse_args().draws
+    parser.add_argument("--rule", choices=MEASURED, help="measure this rule alone")
+    asked = parser.parse_args()
+    if asked.rule:
+        renewed(asked.rule, asked.draws)
+    else:
+        everything(asked.draws)
+
+
+def everything(draws: int) -> None:
+    """Measure every rule, single parts and corners, and write them."""
     start = time.perf_counter()
     records = [record for name in MEASURED for record in measure(name, draws)]
     exact, worst = single_parts(), corners(max(1, draws // 10))

@@ -72,8 +72,10 @@ def outcomes(rule: Rule, arms: Draws) -> NDArray[np.str_]:
         for level in rule.levels(part.name):
             asked.append((part.name, level))
             columns.append(decides * sides(differences, part.margin, level))
-    combinations, place = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-    answers = [{key: in_words(side) for key, side in zip(asked, row, strict=True)} for row in combinations]
+    told = np.stack(columns, axis=1)
+    codes = (told + 1) @ 3 ** np.arange(len(asked), dtype=np.int64)  # sorted many times faster than rows
+    _, first, place = np.unique(codes, return_index=True, return_inverse=True)
+    answers = [{key: in_words(side) for key, side in zip(asked, row, strict=True)} for row in told[first]]
     return np.array([rule.decide(each).answer for each in answers])[place]
 
 
