@@ -214,7 +214,7 @@ def test_every_setting_of_a_teacher_makes_another_run() -> None:
     [
         ({"weights": END, "start": END}, "not from both"),
         ({"fresh": ("head.*",)}, "fresh without weights"),
-        ({"teacher": {"model": LARGE, "point": LAST, "soft": "frozen"}}, "'live', 'cached' or 'permuted'"),
+        ({"teacher": {"model": LARGE, "point": LAST, "soft": "frozen"}}, "'live', 'cached', 'permuted' or 'smoothed'"),
         ({"teacher": {"model": LARGE, "point": {"kind": "average", "of": (LAST, END)}}}, "'snapshot', 'file'"),
     ],
 )

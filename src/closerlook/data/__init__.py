@@ -5,6 +5,7 @@ from closerlook.data.batches import TensorBatches
 from closerlook.data.custom_parts import Loaders, custom, loaders
 from closerlook.data.parts import Parts, split
 from closerlook.data.registry import SOURCES, describe, fetch, load
+from closerlook.data.soft_labels import as_soft_as
 from closerlook.data.source import Pair, Source
 from closerlook.data.within_class import permuted_within_class
 
@@ -17,6 +18,7 @@ __all__ = [
     "Parts",
     "Source",
     "TensorBatches",
+    "as_soft_as",
     "custom",
     "describe",
     "fetch",

@@ -135,7 +135,8 @@ class Teacher(Frozen):
     """Soft targets from the network at a point, mixed with the labels as `closerlook.distil` says.
 
     `soft`: the teacher sees the student's batches (``"live"``), or its answers to the plain training images are fixed
-    before the training (``"cached"``) and given to other images of the same class, drawn from `seed` (``"permuted"``).
+    before the training (``"cached"``) and given to other images of the same class, drawn from `seed` (``"permuted"``),
+    or replaced by smoothed labels of the same mean entropy (``"smoothed"``).
     An untrained teacher is the snapshot of its run at step 0.
     """
 
@@ -143,7 +144,7 @@ class Teacher(Frozen):
     point: Whole
     temperature: float = 4.0
     mixing: float = 0.9
-    soft: Literal["live", "cached", "permuted"] = "live"
+    soft: Literal["live", "cached", "permuted", "smoothed"] = "live"
     seed: int = 0
 
 

@@ -5,9 +5,9 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from closerlook.data import permuted_within_class
+from closerlook.data import Pair, as_soft_as, permuted_within_class
 from closerlook.errors import UsageError
-from closerlook.runs.recipe import TrainRecipe, Whole
+from closerlook.runs.recipe import Teacher, TrainRecipe, Whole
 from closerlook.runs.store import RunFolder
 from closerlook.steps.setting import Resolver, fixed_batches, network, parts
 from closerlook.training.interventions import Distil, teacher_logits
@@ -69,8 +69,13 @@ def taught(recipe: TrainRecipe, folder: RunFolder) -> tuple[tuple[Distil, ...], 
         return (Distil(model, told.temperature, told.mixing),), None
     images = parts(recipe.data).train
     soft = teacher_logits(model, fixed_batches(images, 500))
-    chosen = permuted_within_class(images.targets, told.seed) if told.soft == "permuted" else slice(None)
-    return (Distil(None, told.temperature, told.mixing),), soft[chosen]
+    return (Distil(None, told.temperature, told.mixing),), _handed_out(soft, told, images)
+
+
+def _handed_out(soft: Tensor, told: Teacher, images: Pair) -> Tensor:
+    if told.soft == "permuted":
+        return soft[permuted_within_class(images.targets, told.seed)]
+    return as_soft_as(soft, images.targets, told.temperature) if told.soft == "smoothed" else soft
 
 
 def _at(model: nn.Module, point: Whole, folder: RunFolder) -> nn.Module:

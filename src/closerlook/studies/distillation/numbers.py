@@ -1,41 +1,52 @@
 """From stored results to the table that the rule judges, and to the numbers that are only shown."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from closerlook.agreement import Agreement, compare_logits
+from closerlook.runs.recipe import CompareRecipe
 from closerlook.similarity import Comparison
 from closerlook.studies import predictions
 from closerlook.studies.compared import key
-from closerlook.studies.distillation.recipe import COMPARED
+from closerlook.studies.distillation.recipe import COMPARED, CONTROLS
 from closerlook.studies.plan import Results
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
+JUDGED = ("T", "H", "D", "SP", "TL", "TE", "LS", "U")  # whose accuracy and divergence the rules judge or show
 
 
 def table(results: Results) -> list[Row]:
     """Rows arm, seed, quantity, value: what the rule judges and shows. A missing value is NaN."""
-    rows = list[Row]()
-    for seed in results.plan.seeds:
-        found = {arm: agreement(results, arm, seed) for arm in arms_of(results)}
-        rows += [_row(arm, seed, "accuracy", accuracy(results, arm, seed)) for arm in found]
-        apart = {arm: math.nan if one is None else one.kl_a_b for arm, one in found.items() if arm != "T"}
-        rows += [_row(arm, seed, "divergence", value) for arm, value in apart.items()]
-        rows += [
-            _row(arm, seed, "recovered_divergence", recovered(apart, arm))
-            for arm in apart if arm.startswith(("TL", "TE"))
-        ]  # fmt: skip
-        for measure, name in measures(results).items():
-            gains = {arm: contrast(gain(results, arm, seed, measure)) for arm in ("D", "SP")}
-            own = {arm: contrast(specific(results, arm, seed, measure)) for arm in ("D", "H")}
-            rows += [_row(arm, seed, f"depth_contrast:{name}", value) for arm, value in gains.items()]
-            rows += [_row(arm, seed, f"specific_contrast:{name}", value) for arm, value in own.items()]
-    return rows
+    makers = (_accuracies, _divergences, _contrasts)
+    return [row for seed in results.plan.seeds for make in makers for row in make(results, seed)]
+
+
+def _accuracies(results: Results, seed: int) -> Iterator[Row]:
+    for arm in arms_of(results):
+        if arm.startswith("D:") or arm in JUDGED:
+            yield _row(arm, seed, "accuracy", accuracy(results, arm, seed))
+
+
+def _divergences(results: Results, seed: int) -> Iterator[Row]:
+    found = {arm: agreement(results, arm, seed) for arm in arms_of(results) if arm != "T"}
+    apart = {arm: math.nan if one is None else one.kl_a_b for arm, one in found.items()}
+    yield from (_row(arm, seed, "divergence", value) for arm, value in apart.items() if arm in JUDGED)
+    for arm in apart:
+        if arm.startswith(("TL", "TE")):
+            yield _row(arm, seed, "recovered_divergence", recovered(apart, arm))
+
+
+def _contrasts(results: Results, seed: int) -> Iterator[Row]:
+    for measure, name in measures(results).items():
+        gains = {arm: gain(results, arm, seed, measure) for arm in compared_arms(results) if arm != "H"}
+        yield from (_row(arm, seed, f"depth_contrast:{name}", value) for arm, value in contrasts(gains).items())
+        own = {arm: specific(results, arm, seed, measure) for arm in ("D", "H")}
+        yield from (_row(arm, seed, f"specific_contrast:{name}", value) for arm, value in contrasts(own).items())
 
 
 def _row(arm: str, seed: int, quantity: str, value: float) -> Row:
@@ -69,11 +80,16 @@ def recovered(apart: Mapping[str, float], arm: str) -> float:
     return (apart["H"] - apart[arm]) / whole if whole > 0 else math.nan
 
 
+def compared_arms(results: Results) -> list[str]:
+    """The arms whose layers are compared with the own teacher's."""
+    seed = results.plan.seeds[0]
+    return [arm for arm in (*COMPARED, *CONTROLS) if f"{arm}/{seed}/layers-{seed}" in results.plan.roles]
+
+
 def measures(results: Results) -> dict[str, str]:
     """Names of the measures as they are stored, and as the rule calls them."""
-    found = (stored(results, arm, seed, seed) for arm in COMPARED for seed in results.plan.seeds)
-    one = next((one for one in found if one is not None), None)
-    return {} if one is None else {measure: key(measure) for measure in one.measures}
+    recipe = next(recipe for recipe in results.plan.roles.values() if isinstance(recipe, CompareRecipe))
+    return {measure: key(measure) for measure in recipe.measures}
 
 
 def stored(results: Results, arm: str, seed: int, teacher: int) -> Comparison | None:
@@ -99,20 +115,32 @@ def layers(results: Results) -> list[str]:
 def gain(results: Results, arm: str, seed: int, measure: str) -> Array:
     """Per layer the share of the room to the teacher that an arm closes: (sim(X, T) - sim(H, T)) / (1 - sim(H, T))."""
     taught, hard = (diagonal(results, name, seed, seed, measure) for name in (arm, "H"))
-    return (taught - hard) / (1 - hard)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a student that is its teacher has no room left
+        return (taught - hard) / (1 - hard)
 
 
 def specific(results: Results, arm: str, seed: int, measure: str) -> Array:
-    """Per layer the similarity to the own teacher less the mean similarity to the other seeds' teachers."""
-    others = [diagonal(results, arm, seed, other, measure) for other in results.plan.seeds if other != seed]
+    """Per layer the similarity to the own teacher less the mean similarity to the other seeds' teachers.
+
+    A teacher that diverged is not among the others.
+    """
+    others = [other for other in results.plan.seeds if other != seed and stored(results, arm, seed, other) is not None]
     own = diagonal(results, arm, seed, seed, measure)
-    return own - np.mean(others, axis=0) if others else np.full_like(own, np.nan)
+    similar = [diagonal(results, arm, seed, other, measure) for other in others]
+    return own - np.mean(similar, axis=0) if similar else np.full_like(own, np.nan)
 
 
 def contrast(values: Array) -> float:
     """Mean over the deeper half of the layers minus that over the other; layers without a value are left out."""
     half = len(values) // 2
     return _mean(values[half:]) - _mean(values[:half])
+
+
+def contrasts(values: Mapping[str, Array]) -> dict[str, float]:
+    """The contrast of several arms, over the layers that have a value in all of them; an arm without any has none."""
+    there = [np.isfinite(of) for of in values.values() if np.isfinite(of).any()]
+    known = np.all(there, axis=0) if there else False
+    return {arm: contrast(np.where(known, of, np.nan)) for arm, of in values.items()}
 
 
 def _mean(values: Array) -> float:

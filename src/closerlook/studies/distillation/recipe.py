@@ -16,10 +16,11 @@ from closerlook.runs.recipe import (
 from closerlook.studies.distillation.settings import SCALES, Settings
 from closerlook.studies.distillation.words import rows
 from closerlook.studies.plan import Scale, StudyPlan, at_scale
-from closerlook.training.interventions import Freeze, LabelSmoothing
+from closerlook.training.interventions import Freeze
 
 Roles = dict[str, Recipe]
 COMPARED = ("H", "D", "SP")  # with every teacher
+CONTROLS = ("LS", "U")  # with the own teacher
 
 
 def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = None) -> StudyPlan:
@@ -41,7 +42,8 @@ def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = No
             roles[f"{arm}/{seed}/predict"] = PredictRecipe(
                 data=recipe.data, model=recipe.model, points={"end": end_of(recipe)}
             )
-        for arm, other in product(COMPARED, chosen):
+        pairs = (*product(COMPARED, chosen), *((arm, seed) for arm in CONTROLS if arm in runs))
+        for arm, other in pairs:
             roles[f"{arm}/{seed}/layers-{other}"] = _compared(own, seed, runs[arm], by_seed[other]["T"])
     about = {"half": (settings.parts.half,)}
     return StudyPlan("distillation", scale, chosen, settings.rule, "demonstration", roles, rows(settings), about, data)
@@ -76,12 +78,17 @@ def trainings(s: Settings, seed: int) -> dict[str, TrainRecipe]:
     for temperature, mixing in s.softer:
         other = target.model_copy(update={"temperature": temperature, "mixing": mixing})
         found[f"D:T={temperature:g} mixing={mixing:g}"] = _taught(student, other)
-    if s.smoothing is not None:
-        found["LS"] = student.model_copy(update={"interventions": (LabelSmoothing(s.smoothing),)})
-    if s.untrained:
-        start = Snapshot(run=run_id(teacher), step=0)
-        found["U"] = _taught(student, target.model_copy(update={"point": start}))
-    return found
+    return found | (_controls(s, teacher, student, target) if s.controls else {})
+
+
+def _controls(s: Settings, teacher: TrainRecipe, student: TrainRecipe, target: Teacher) -> Mapping[str, TrainRecipe]:
+    """Softness without knowledge (LS), a teacher without knowledge (U), and the student as its own teacher (SD)."""
+    changes = {
+        "LS": {"soft": "smoothed"},
+        "U": {"point": Snapshot(run=run_id(teacher), step=0)},
+        "SD": {"model": s.student, "point": end_of(student)},
+    }
+    return {arm: _taught(student, target.model_copy(update=change)) for arm, change in changes.items()}
 
 
 def _taught(student: TrainRecipe, teacher: Teacher) -> TrainRecipe:

@@ -4,8 +4,8 @@ from closerlook.studies.distillation.settings import Settings
 
 ARMS = {
     "T": "T: teacher", "H": "H: hard labels", "D": "D: distilled", "SP": "SP: soft targets permuted in a class",
-    "TL": "TL: deeper half re-trained", "TE": "TE: shallower half re-trained", "LS": "LS: label smoothing",
-    "U": "U: untrained teacher",
+    "TL": "TL: deeper half re-trained", "TE": "TE: shallower half re-trained", "LS": "LS: smoothed labels, as soft",
+    "U": "U: untrained teacher", "SD": "SD: taught by H",
 }  # fmt: skip
 
 
