@@ -24,6 +24,7 @@ RULE = RULES["restarts"]
 TRUTHS = list(planted(RULE))
 NAMES = [truth.name for truth in TRUTHS]
 WARMUP = {name: {truth.name: truth for truth in planted(RULES[name])} for name in ("warmup", "warmup-small")}
+DISTILLATION = {truth.name: truth for truth in planted(RULES["distillation"])}
 PROMISED = [
     (rule, truth)
     for rule in (RULE, RULES["warmup"], RULES["warmup-small"]) for truth in planted(rule) if truth.bounded
@@ -129,12 +130,48 @@ def script(name: str) -> ModuleType:
 def test_documented_rates_are_the_measured_ones() -> None:
     bench = script("rule_error_rates")
     stored = json.loads(bench.OUT.read_text(encoding="utf-8"))
-    for rule in ("restarts", "warmup", "warmup-small"):
+    for rule in ("restarts", "warmup", "warmup-small", "distillation"):
         for line in bench.table(stored["rates"], rule):
             assert line in DOCS
+    for draws in {record.get("draws", stored["draws"]) for record in stored["rates"]}:
+        assert f"{draws:,} studies" in DOCS
     for line in bench.part_table(stored["all_or_nothing_part"]) + bench.corner_table(stored["warmup_corners"]):
         assert line in DOCS
     assert f"{stored['draws']:,} studies" in DOCS
+
+
+@pytest.mark.parametrize("name", [name for name, truth in DISTILLATION.items() if truth.bounded])
+def test_wrong_verdicts_on_distillation_stay_at_five_percent(name: str) -> None:
+    # 5,000 studies: an exact 99 % interval around 5 % is 0.8 points wide on each side.
+    truth = DISTILLATION[name]
+    for n in (3, 5):
+        rates = simulate(RULES["distillation"], truth, n, draws=5_000, seed=n)
+        for wrong in truth.wrong:
+            assert rates.interval(wrong)[0] <= 0.05, (wrong, n, rates.rate(wrong))
+
+
+def test_distillation_promises_nothing_where_one_measure_is_clear_and_two_are_at_the_margin() -> None:
+    # Either of two independent measures says yes in 5 %, and neither says no.
+    name = "C1 far above in one measure, at the margin in two"
+    apart, as_one = (DISTILLATION[each] for each in (name, f"{name}; measures as one"))
+    low, high = simulate(RULES["distillation"], apart, 5, draws=20_000, seed=0).interval("supported")
+    assert low <= 2 * 0.05 * 0.90 + 0.05**2 <= high
+    low, high = simulate(RULES["distillation"], as_one, 5, draws=20_000, seed=0).interval("supported")
+    assert low <= 0.05 <= high
+    assert not apart.bounded
+
+
+def test_simulated_distillation_studies_are_judged_as_tables_are() -> None:
+    for truth in ("as the claim says, 2 SD", "C1 far above in one measure, at the margin in two"):
+        judge_as_tables(RULES["distillation"], DISTILLATION[truth], 3, [])
+
+
+def test_measures_as_one_have_equal_noise_and_their_own_effects() -> None:
+    truth = DISTILLATION["C1 far above in one measure, at the margin in two; measures as one"]
+    arms = truth.draw(RULES["distillation"], 5, 4, np.random.default_rng(0))
+    cca, cka, apart = (arms["D", f"depth_contrast:{measure}"] for measure in ("cca", "cka", "procrustes"))
+    np.testing.assert_allclose(cca - cka, truth.effects["C1[cca]"] - truth.effects["C1[cka]"], atol=1e-12)
+    np.testing.assert_allclose(cka, apart, atol=1e-12)
 
 
 def test_documented_error_of_a_common_grid_is_the_measured_one() -> None:
