@@ -31,6 +31,10 @@ class Compared:
         """Names of the layers, without the prefix that most of them share."""
         return [layer.removeprefix("features.") for layer in self.any.layers_a]
 
+    def has(self, name: str) -> bool:
+        """Whether there is a comparison of this name."""
+        return any(one is not None for one in self.found[name].values())
+
     def table(self, name: str, measure: str, show: str = "value") -> Array:
         """Similarities [seeds or pairs, layers of A, layers of B]; NaN where one is missing."""
         empty = np.full((len(self.any.layers_a), len(self.any.layers_b)), np.nan)

@@ -1,6 +1,5 @@
 """From stored numbers to verdict and tables of the warmup study."""
 
-import math
 from collections.abc import Iterator
 
 from closerlook import evidence
@@ -47,12 +46,13 @@ def _accuracies(results: Results) -> Iterator[Table]:
     for arm, by_seed in values.items():
         ended = {seed: numbers.diverged_at(results, f"{arm}/{seed}/train") for seed in by_seed}
         cells = [_cell(by_seed.get(seed), ended.get(seed)) for seed in seeds]
-        rows.append((name_of(arm), *cells, 100 * _mean(by_seed.values()), _mean(shares[arm].values())))
+        rows.append((name_of(arm), *cells, 100 * numbers.mean(by_seed.values()), numbers.mean(shares[arm].values())))
     yield Table(
         "accuracy", "Test accuracy at the end (%), and share of warmup's benefit",
         ("arm", *(f"seed {seed}" for seed in seeds), "mean", "(X - N) / (W - N)"), tuple(rows),
         "On the whole test set, with each network's own batch-norm statistics. A run that diverged counts as guessing; "
-        "its step stands beside it. Other blocks and small batches on the first seeds alone.",
+        "its step stands beside it. A share stands where warmup gains more than 5 points. Other blocks and small "
+        "batches on the first seeds alone.",
     )  # fmt: skip
 
 
@@ -60,11 +60,6 @@ def _cell(value: float | None, ended: int | None) -> str | float | None:
     if value is None:
         return None
     return round(100 * value, 2) if ended is None else f"{100 * value:.1f} (diverged at {ended})"
-
-
-def _mean(values: object) -> float:
-    known = [value for value in values if not math.isnan(value)]  # type: ignore[attr-defined]
-    return sum(known) / len(known) if known else math.nan
 
 
 def _boundaries(results: Results) -> Iterator[Table]:
@@ -77,7 +72,8 @@ def _boundaries(results: Results) -> Iterator[Table]:
             "boundaries", "Failure boundaries: the largest learning rate that trains",
             ("network and arm", *(f"seed {seed}" for seed in seeds)), tuple(rows),
             "By bisection; a rate trains where the run does not diverge and ends above half of the validation images "
-            "right. A sign stands where the boundary lies beyond the grid.",
+            "right; the boundary is the middle between the last rate that does and the next. A sign stands where it "
+            "lies beyond the grid.",
         )  # fmt: skip
 
 

@@ -18,8 +18,9 @@ ARMS = {
 def name_of(arm: str) -> str:
     """An arm in words."""
     kind, _, rest = arm.partition(":")
-    other = {"WB": f"{rest} warmed up", "FB": f"{rest} frozen", "FD": f"deep block frozen for {rest}"}
-    return ARMS.get(arm) or f"{arm}: {other[kind]}".replace(f"{arm}: ", f"{kind}: ")
+    if not rest:
+        return ARMS[arm]
+    return {"WB": f"WB: {rest} warmed up", "FB": f"FB: {rest} frozen", "FD": f"FD: deep block frozen for {rest}"}[kind]
 
 
 def arms(s: Settings, seed: int, mapped: bool) -> dict[str, TrainRecipe]:

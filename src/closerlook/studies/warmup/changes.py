@@ -1,6 +1,7 @@
 """Exploratory: how far representations move from those of the start, layer by layer, without and with warmup."""
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,8 +9,9 @@ from matplotlib.axes import Axes
 from closerlook import figures
 from closerlook.evidence import paired_effect
 from closerlook.report import Figure, Table
-from closerlook.studies.compared import Array, Compared, found_in, key, mean, named
+from closerlook.studies.compared import Array, Compared, counted, each, found_in, key, mean, named, one_legend, present
 from closerlook.studies.plan import Results
+from closerlook.studies.warmup import numbers
 from closerlook.studies.warmup.arms import name_of
 from closerlook.studies.warmup.comparisons import AT_RAMP, BASES, COMPARED
 from closerlook.studies.warmup.settings import SCALES
@@ -19,13 +21,11 @@ def of_basis(results: Results, basis: str) -> Compared | None:
     """What was compared on a basis, by arm and seed."""
     arms = AT_RAMP if basis == "ramp" else COMPARED
     seeds = results.plan.seeds
-    return found_in(
-        results, {arm: {f"seed {seed}": f"{arm}/{seed}/layers-{basis}" for seed in seeds} for arm in arms}
-    )
+    return found_in(results, {arm: {f"seed {seed}": f"{arm}/{seed}/layers-{basis}" for seed in seeds} for arm in arms})
 
 
 def drawings(results: Results) -> Iterator[Figure]:
-    """Per basis a profile over layers with all measures; heat maps of both axes where N and W are at the same step."""
+    """Per basis a profile over layers with all measures, and heat maps of each where there are both N and W."""
     for basis, words in BASES.items():
         found = of_basis(results, basis)
         if found is None:
@@ -36,7 +36,7 @@ def drawings(results: Results) -> Iterator[Figure]:
             f"Every seed a thin line; 1 is unchanged. {_when(results, basis)} {found.carried(*found.any.measures)}",
             figures.to_svg(_profile(found), title, f"layers-{basis}"),
         )  # fmt: skip
-        for measure in found.any.measures if _both(found) else ():
+        for measure in found.any.measures if all(found.has(arm) for arm in COMPARED) else ():
             title, name = f"{named(measure)} of layers, start against later, {words}", f"layers-{basis}-{key(measure)}"
             yield Figure(
                 name, f"Exploratory: {title}",
@@ -46,17 +46,12 @@ def drawings(results: Results) -> Iterator[Figure]:
             )  # fmt: skip
 
 
-def _both(found: Compared) -> bool:
-    """Whether N and W are there on some seed."""
-    return all(any(one is not None for one in found.found[arm].values()) for arm in COMPARED)
-
-
 def _when(results: Results, basis: str) -> str:
     early, ramp = results.plan.about["early"][0], results.plan.about["ramp"][0]
     return {
         "step": f"Both at step {early}.",
         "sum": f"N at step {early}, W where its learning rates have the same sum.",
-        "loss": f"W at step {early}, N at its first epoch that is as low in training loss, if there is one.",
+        "loss": f"W at step {early}; N at the first kept epoch whose mean training loss is as low, if there is one.",
         "ramp": f"All at step {ramp}, where the ramp ends.",
     }[basis]
 
@@ -65,15 +60,11 @@ def _profile(found: Compared) -> Axes:
     axes = figures.panels(len(found.any.measures), height=3.0)
     for ax, measure in zip(axes, found.any.measures, strict=True):
         lines: dict[str, dict[int | str, Array]] = {
-            name_of(arm): dict(enumerate(found.same(arm, measure))) for arm in found.found
+            name_of(arm): dict(enumerate(present(found.same(arm, measure)))) for arm in found.found if found.has(arm)
         }
-        chance = {name_of(arm): mean(found.same(arm, measure, "chance")) for arm in found.found}
+        chance = {name_of(arm): mean(found.same(arm, measure, "chance")) for arm in found.found if found.has(arm)}
         figures.layer_profile(found.layers, lines, named(measure), ax, chance=chance)
-    for ax in axes[1:]:  # one legend for all
-        legend = ax.get_legend()
-        assert legend is not None
-        legend.remove()
-    return axes[0]
+    return one_legend(axes)
 
 
 def _maps(found: Compared, measure: str) -> Axes:
@@ -81,13 +72,13 @@ def _maps(found: Compared, measure: str) -> Axes:
     show = "corrected" if found.chance(measure)[1] > 0 else "value"
     above = ", above chance" if show == "corrected" else ""
     n, w = (found.table(arm, measure, show) for arm in ("N", "W"))
-    shown = [(f"N{above}", mean(n)), (f"W{above}", mean(w)), ("N \N{MINUS SIGN} W", mean(n - w))]
+    shown = [(f"N{above}", n), (f"W{above}", w), (f"N \N{MINUS SIGN} W{above}", n - w)]
     names, size = found.layers, 0.3 * len(found.layers)
     axes = figures.panels(len(shown), height=max(1.6, size) + 0.9, width=max(5.0, size + 2.4))
     for ax, (title, values) in zip(axes, shown, strict=True):
         difference = title.startswith("N \N{MINUS SIGN}")
         figures.heat_map(
-            values, names, names, title, "difference" if difference else "similarity", ax,
+            mean(values), names, names, title + counted(values), "difference" if difference else "similarity", ax,
             row_label="at the start", column_label="later", difference=difference,
         )  # fmt: skip
     return axes[0]
@@ -104,7 +95,7 @@ def tables(results: Results) -> Iterator[Table]:
             told = paired_effect({str(place): float(value) for place, value in enumerate(values)}, 0.0)
             ends = told.intervals[0]
             rows.append((
-                words, named(measure), tuple(None if np.isnan(value) else round(float(value), 3) for value in values),
+                words, named(measure), each(values),
                 told.mean, None if ends.low is None else f"{ends.low:.3f} to {ends.high:.3f}",
             ))  # fmt: skip
     if rows:
@@ -119,18 +110,13 @@ def tables(results: Results) -> Iterator[Table]:
 
 def contrasts(results: Results, found: Compared, measure: str) -> Array:
     """Per seed the change of the deep layers minus that of the others, N minus W."""
-    patterns = SCALES[results.plan.scale].network.blocks
-    prefix = list(patterns.values())[-1][-1].removesuffix("*")
-    deep = np.array([layer.startswith(prefix) for layer in found.any.layers_a])
+    network = SCALES[results.plan.scale].network
+    patterns = network.blocks[network.deep]
+    deep = np.array([any(fnmatchcase(layer, each) for each in patterns) for layer in found.any.layers_a])
     n, w = (1 - found.same(arm, measure, "corrected") for arm in ("N", "W"))
     with np.errstate(invalid="ignore"):
         return _difference(n, deep) - _difference(w, deep)
 
 
 def _difference(change: Array, deep: np.ndarray) -> Array:
-    return np.array([_mean(row[deep]) - _mean(row[~deep]) for row in change])
-
-
-def _mean(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    return np.array([numbers.mean(row[deep]) - numbers.mean(row[~deep]) for row in change])

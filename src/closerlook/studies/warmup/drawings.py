@@ -40,16 +40,15 @@ def _training(results: Results) -> Iterator[Figure]:
         lost = {seed: numbers.diverged_at(results, f"{arm}/{seed}/train") for seed in seeds}
         times[name_of(arm)] = np.arange(1, clock.total_steps // clock.steps_per_epoch + 1)
         scores[name_of(arm)] = {seed: [row["validation_accuracy"] for row in rows[seed]] for seed in seeds}
-        ends[name_of(arm)] = {
-            seed: step / clock.steps_per_epoch for seed, step in lost.items() if step is not None
-        }
-    top, bottom = figures.panels(2)
+        ends[name_of(arm)] = {seed: step / clock.steps_per_epoch for seed, step in lost.items() if step is not None}
+    top, *below = figures.panels(2 if scores else 1)
     figures.learning_rate(steps / clock.steps_per_epoch, rates, top)
-    if scores:
-        figures.accuracy(times, scores, bottom, diverged=ends, chance=predictions.chance(results))
+    for ax in below:
+        figures.accuracy(times, scores, ax, diverged=ends, chance=predictions.chance(results))
+    held = "on held-out training images, every seed a thin line" if scores else "is not read: no images are held out"
     yield Figure(
         "training", "Learning rate and validation accuracy",
-        "Learning rate without and with warmup, and accuracy on held-out training images, every seed a thin line. WD, "
+        f"Learning rate without and with warmup. Accuracy {held}. WD, "
         "WS and P have W's rate where they warm up and N's elsewhere; FD has N's and leaves the deep block as it is "
         "until the ramp ends. A cross: the run diverged, and counts as guessing.",
         figures.to_svg(top, "Learning rate and validation accuracy against epoch", "training"),
@@ -72,10 +71,10 @@ def _causes(results: Results) -> Iterator[Figure]:
     ax = figures.causal_map(rows, each, means, controls=len(controls))
     yield Figure(
         "causes", "Which block's warmup brings how much of the benefit",
-        "Share of the gain in test accuracy from no warmup to full warmup, every seed a hollow mark, mean and 90 % "
-        "interval. Warmed up alone: the others have the full rate from the first step. Frozen alone: the block stays "
-        "as it is until the ramp ends. Only the deep block, all but it, and the random set are judged; the other "
-        "blocks are read on the first seeds alone and are exploratory.",
+        "Share of the gain in test accuracy from no warmup to full warmup, a hollow mark for every seed that gains "
+        "more than 5 points, mean and 90 % interval. Warmed up alone: the others have the full rate from the first "
+        "step. Frozen alone: the block stays as it is until the ramp ends. Only the deep block, all but it, and the "
+        "random set are judged; the other blocks are read on the first seeds alone and are exploratory.",
         figures.to_svg(ax, "Share of warmup's benefit by block", "causes"),
     )  # fmt: skip
 

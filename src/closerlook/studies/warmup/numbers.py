@@ -1,6 +1,7 @@
 """From stored results to the table that the rule judges, and to the numbers that are only shown."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,22 @@ from closerlook.studies.warmup.arms import JUDGED
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
-RULED = (*JUDGED, "FD", "SB")  # what the rule judges or shows; the others stand in tables and figures of the report
+BENEFIT = 0.05  # accuracy W - N, the rule's margin, below which a share of it would be noise of the images
 NARROW = 1.5  # L(W) over L(N) below which a share of their distance would be noise of the grid
 
 
 def table(results: Results) -> list[Row]:
-    """Rows arm, seed, quantity, value: what the rule judges. A run that diverged has an accuracy of NaN."""
+    """Rows arm, seed, quantity, value: what the rule judges or shows. A run that diverged has an accuracy of NaN."""
     rows = [
         _row(arm, seed, "accuracy", value)
         for arm, by_seed in accuracies(results).items()
         for seed, value in by_seed.items()
-        if arm in RULED or arm.startswith("FB:")
     ]
     for seed in results.plan.seeds:
-        found = {arm: boundary(results, f"boundary/{arm}/{seed}") for arm in JUDGED}
-        limits = {arm: one["boundary"] for arm, one in found.items() if one is not None}
-        rows += [_row(arm, seed, "boundary", limits[arm]) for arm in ("N", "W") if arm in limits]
-        rows += [
-            _row(arm, seed, "boundary_share", share(limits, arm)) for arm in ("WD", "WS", "P") if arm in limits
-        ]
+        roles = {arm: f"boundary/{arm}/{seed}" for arm in JUDGED}
+        limits = {arm: limit(results, role) for arm, role in roles.items() if role in results.plan.roles}
+        rows += [_row(arm, seed, "boundary", value) for arm, value in limits.items()]
+        rows += [_row(arm, seed, "boundary_share", share(limits, arm)) for arm in limits if arm not in ("N", "W")]
     return rows
 
 
@@ -40,8 +38,11 @@ def _row(arm: str, seed: int, quantity: str, value: float) -> Row:
 
 
 def share(limits: dict[str, float], arm: str) -> float:
-    """How far an arm moves the failure boundary from N's to W's, in log rate; NaN where these two are too close."""
-    if limits["W"] < NARROW * limits["N"]:
+    """How far an arm moves the failure boundary from N's to W's, in log rate.
+
+    NaN where these two are too close, or one of the three is missing.
+    """
+    if not limits["W"] >= NARROW * limits["N"]:
         return math.nan
     return math.log(limits[arm] / limits["N"]) / math.log(limits["W"] / limits["N"])
 
@@ -49,6 +50,12 @@ def share(limits: dict[str, float], arm: str) -> float:
 def boundary(results: Results, role: str) -> dict[str, Any] | None:
     """A stored failure boundary, with the rates that were tried."""
     return dict(results.folder(role).result("boundary")) if results.has(role) else None
+
+
+def limit(results: Results, role: str) -> float:
+    """The failure boundary alone; NaN where it is missing."""
+    found = boundary(results, role)
+    return math.nan if found is None else float(found["boundary"])
 
 
 def arms_of(results: Results) -> list[str]:
@@ -78,17 +85,22 @@ def counted(results: Results) -> dict[str, dict[int, float]]:
 
 
 def benefits(results: Results) -> dict[str, dict[int, float]]:
-    """Share of warmup's benefit that each arm has, (X - N) / (W - N), by seed."""
+    """Share of warmup's benefit that each arm has, (X - N) / (W - N), by seed; NaN where it has hardly any."""
     values = counted(results)
+    n, w = values["N"], values["W"]
     return {
-        arm: {seed: _over(value - values["N"][seed], values["W"][seed] - values["N"][seed])
-              for seed, value in by_seed.items()}
+        arm: {
+            seed: (value - n[seed]) / (w[seed] - n[seed]) if w[seed] - n[seed] > BENEFIT else math.nan
+            for seed, value in by_seed.items()
+        }
         for arm, by_seed in values.items()
-    }  # fmt: skip
+    }
 
 
-def _over(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
+def mean(values: Iterable[float]) -> float:
+    """Mean of those that are known; NaN without any."""
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def diverged_at(results: Results, role: str) -> int | None:

@@ -13,6 +13,7 @@ from closerlook.studies.warmup import numbers
 from closerlook.studies.warmup.arms import name_of
 from closerlook.studies.warmup.comparisons import COMPARED
 from closerlook.studies.warmup.numbers import Array, Row
+from closerlook.studies.warmup.settings import SCALES
 
 LARGEST = 10.0  # a relative update above it belongs to a run that is diverging; it would flatten all others
 
@@ -45,19 +46,21 @@ def _sharpness(results: Results, rows: Mapping[str, Mapping[int, list[Row]]]) ->
         for arm, by_seed in seen.items()
     }
     ends = {name_of(arm): _ends(results, arm, by_seed) for arm, by_seed in seen.items()}
-    top, *below = figures.panels(1 + len(seen), height=2.8)
+    shares = {arm: _shares(by_seed, len(steps[arm])) for arm, by_seed in seen.items()}
+    shares = {arm: of_arm for arm, of_arm in shares.items() if of_arm}  # none where no reading was finite
+    top, *below = figures.panels(1 + len(shares), height=2.8)
     figures.sharpness_trace(
         {name_of(arm): steps[arm] for arm in seen}, values,
         {name_of(arm): thresholds(results, arm, steps[arm]) for arm in seen}, top, diverged=ends,
     )  # fmt: skip
-    for ax, (arm, by_seed) in zip(below, seen.items(), strict=True):
-        figures.block_shares(steps[arm], _shares(by_seed, len(steps[arm])), ax, ylabel=f"{arm}: top eigenvector")
+    for ax, (arm, of_arm) in zip(below, shares.items(), strict=True):
+        figures.block_shares(steps[arm], of_arm, ax, ylabel=f"{arm}: top eigenvector")
     return Figure(
         "sharpness", "Exploratory: sharpness, and where it lies",
         "Above: largest Hessian eigenvalue of the training loss on fixed images (each batch norm by the batch's own "
         "statistics), every watched seed a thin line; dashed: the largest that the learning rate of the next step can "
-        "bear on a quadratic, (2 + 2 m) / rate with momentum m. Below: share of each block in the eigenvector, mean "
-        "over the watched seeds.",
+        "bear on a quadratic, (2 + 2 m) / rate less the weight decay, with momentum m. Below: share of each block in "
+        "the eigenvector, mean over the watched seeds.",
         figures.to_svg(top, "Sharpness and stability threshold against step", "sharpness"),
     )  # fmt: skip
 
@@ -77,7 +80,8 @@ def _ends(results: Results, arm: str, seeds: Mapping[int, Any]) -> dict[int | st
 
 
 def _shares(by_seed: Mapping[int, list[Row]], length: int) -> dict[str, Array]:
-    blocks = next(row["shares"] for rows in by_seed.values() for row in rows if row["shares"])
+    read = (row["shares"] for rows in by_seed.values() for row in rows if row["shares"])
+    blocks: list[str] = list(next(read, {}))
     table = np.full((len(by_seed), len(blocks), length), np.nan)
     for place, rows in enumerate(by_seed.values()):
         for step, row in enumerate(rows):
@@ -112,24 +116,23 @@ def _padded(by_seed: Mapping[int, list[Row]], block: str, length: int) -> Array:
 
 def tables(results: Results) -> Iterator[Table]:
     """Whether the block with most of the top eigenvector when sharpness first passes the threshold is what helps."""
-    shares = numbers.benefits(results)
-    alone = {
-        arm.removeprefix("WB:"): by_seed for arm, by_seed in shares.items() if arm.startswith("WB:")
-    }  # fmt: skip
+    shares, blocks = numbers.benefits(results), list(SCALES[results.plan.scale].network.blocks)
+    alone = {**{block: shares.get(f"WB:{block}", {}) for block in blocks[:-1]}, blocks[-1]: shares["WD"]}
     rows = []
     for seed, of_seed in numbers.traced(results, "N", "sharpness").items():
-        first = first_unstable(results, of_seed)
         here = {block: by_seed[seed] for block, by_seed in alone.items() if seed in by_seed}
-        deep = list(of_seed[0]["shares"])[-1] if of_seed[0]["shares"] else "deep block"
-        here[deep] = shares["WD"][seed]
-        best = max(here, key=lambda block: here[block])
-        rows.append((f"seed {seed}", *(first or ("never", None, None)), best, here[best]))
+        if len(here) < len(blocks):
+            continue  # the others were not warmed up alone on this seed
+        first = first_unstable(results, of_seed) or ("never", None, None)
+        best = None if np.isnan(here[blocks[-1]]) else max(here, key=lambda block: here[block])
+        rows.append((f"seed {seed}", *first, best, None if best is None else here[best]))
     if rows:
         yield Table(
             "sharpest", "Exploratory: is the sharpest block the one to warm up?",
             ("seed", "N first too sharp at step", "sharpest block there", "its share", "block that rescues most",
              "its share of the benefit"), tuple(rows),
-            "Read at the watched steps only. By guessing, one seed in as many as there are blocks would agree.",
+            "Read at the watched steps only. No block rescues where warmup has no benefit to share. "
+            "By guessing, one seed in as many as there are blocks would agree.",
         )  # fmt: skip
 
 
