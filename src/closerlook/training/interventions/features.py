@@ -39,8 +39,8 @@ class MatchFeatures(Intervention):
     has weights of its own to tune and to resume, and can absorb what the layer would have to learn; similarities of
     examples need none, whatever the shapes are.
 
-    **Cost.** A forward pass of the teacher and two products ``A A^T`` for every pair and step: for one pair 1.47 times a
-    plain step with a teacher of the student's size, 1.96 with one of twice the width (``benchmarks/distil.py``).
+    **Cost.** A forward pass of the teacher and two products ``A A^T`` for every pair and step: for one pair 1.47 times
+    a plain step with a teacher of the student's size, 1.96 with one of twice the width (``benchmarks/distil.py``).
 
     **Source.** Tung and Mori 2019 (arXiv 1907.09682), section 3, whose weight is 3000.
 
