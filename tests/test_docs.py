@@ -23,7 +23,10 @@ from conftest import digit_batches, small_net
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 # The doctests of decision_rules.md are run by tests/test_evidence_errors.py.
-RUN = ("your_models", "batch_statistics", "barriers", "similarity", "curvature", "interventions", "diagnose")
+RUN = (
+    "your_models", "batch_statistics", "barriers", "similarity", "curvature",
+    "distillation", "interventions", "diagnose",
+)  # fmt: skip
 WITH_CODE = [page for page in PAGES if page.stem in RUN]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?"

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from closerlook.activations import Activations, Tokens, activations
@@ -93,7 +94,8 @@ def probes(
             targets.append(noted.targets)
     _check(parts, targets)
     teacher = isinstance(target, nn.Module)
-    fitted = [_probe(layer.name, parts, targets, teacher, level, seed) for layer in parts[0].layers]
+    with threadpool_limits(1):  # many small products: threads that wait for each other cost far more than they bring
+        fitted = [_probe(layer.name, parts, targets, teacher, level, seed) for layer in parts[0].layers]
     numbers = targets[0].is_floating_point()
     return Probes(
         probes=tuple(probe for probe, _ in fitted), target="the teacher's logits" if teacher else "labels",
@@ -111,12 +113,12 @@ def _probe(
     if not (np.isfinite(x).all() and np.isfinite(x_test).all()):
         raise NotFiniteError(f"layer {name} gives NaN or infinity; there is nothing to be read from it")
     split = Split(x, targets[0].numpy(), x_test, targets[1].numpy())
-    started = time.perf_counter()
+    started = time.process_time()
     if targets[0].is_floating_point():
         fit = regress(split, level, labels=_names(targets[0], teacher))
     else:
         fit = classify(split, level, seed)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return Probe(name, x.shape[1], fit.score, fit.train, fit.penalty, seconds, fit.agreement), fit
 
 

@@ -19,7 +19,8 @@ class Probe:
 
     `score` is the accuracy or R^2 on the test part, `train` that on the training part, `agreement` how often the
     largest output is the teacher's (None where there is no teacher). `penalty` is the chosen one: |w|^2 / 2 times it
-    beside summed cross-entropies, |w|^2 times it beside summed squares. Choosing and fitting took `seconds`.
+    beside summed cross-entropies, |w|^2 times it beside summed squares. Choosing and fitting took `seconds` of
+    one processor.
     """
 
     layer: str
