@@ -1,6 +1,5 @@
 """What a step costs before it runs: images through the network, and floating-point operations."""
 
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from closerlook.runs.recipe import (
     ModelSpec,
     PointRef,
     PredictRecipe,
+    ProbesRecipe,
     ProfileRecipe,
     Recipe,
     Snapshot,
@@ -81,6 +81,8 @@ def counts(recipe: Recipe) -> tuple[int, int]:
         return 0, 2 * per_split[recipe.split]
     if isinstance(recipe, CompareRecipe):
         return 0, (2 + ("random" in recipe.nulls)) * per_split[recipe.split]
+    if isinstance(recipe, ProbesRecipe):
+        return 0, (1 + (recipe.b is not None)) * sum(per_split.values())
     read = sum(per_split[split] for split in recipe.splits)
     if isinstance(recipe, PredictRecipe):
         bare = len(recipe.points) - _complete(recipe.points.values())
@@ -96,7 +98,8 @@ def counts(recipe: Recipe) -> tuple[int, int]:
 
 
 def _tries(recipe: BoundaryRecipe) -> int:
-    return 2 + math.ceil(math.log2(max(len(recipe.rates) - 1, 1)))
+    """As many as bisection takes at most: the logarithm of the rates and one, rounded up."""
+    return len(recipe.rates).bit_length()
 
 
 def _complete(points: Iterable[PointRef]) -> int:
