@@ -8,10 +8,9 @@ from closerlook.runs.recipe import Seeds as SeedsOf
 from closerlook.schedules import Cosine, Schedule, StepDecay
 
 Patterns = tuple[str, ...]
+# Convolutions by number with their norms, where they have some: features.conv1, features.norm1.
 CONVOLUTIONS = {
-    f"conv{first}-{last}": tuple(
-        f"features.{layer}{number}.*" for number in range(first, last + 1) for layer in ("conv", "norm")
-    )
+    f"conv{first}-{last}": tuple(f"features.*[a-z]{number}.*" for number in (first, last))
     for first, last in ((1, 2), (3, 4), (5, 6), (7, 8))
 }
 VGG = {**CONVOLUTIONS, "head": ("head.*",)}
