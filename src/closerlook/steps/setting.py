@@ -164,10 +164,13 @@ def at_loss(folder: RunFolder, ref: AtLoss) -> Snapshot:
     ------
     PointMissingError
         No kept epoch of the run is as low, or the other run diverged before its snapshot.
+    UsageError
+        The other run's snapshot lies inside an epoch, where no training loss is noted.
     """
     losses = [_epoch_losses(folder, run) for run in (ref.run, ref.like.run)]
     if ref.like.step not in losses[1]:
-        raise PointMissingError(f"{ref.like.run} has no training loss at step {ref.like.step}: it diverged before")
+        checkpoint(folder, ref.like)
+        raise UsageError(f"{ref.like.run} has no training loss at step {ref.like.step}: take the end of an epoch")
     goal, kept = losses[1][ref.like.step], RunFolder(folder.path.parent / ref.run).path / "checkpoints"
     for step, loss in losses[0].items():
         if loss <= goal and (kept / f"step-{step:06d}.safetensors").exists():
