@@ -41,7 +41,7 @@ def agreement(
 
     Both models see the same batches, in eval mode, and come back as they were. Intervals are over examples: Wilson's
     for shares, else a jackknife over examples with Student's t. A calibration error is never negative, so that of few
-    examples is biased upwards, by about sqrt(bins / n) at most.
+    examples is biased upwards, by 0.4 sqrt(bins / n) at most.
 
     Parameters
     ----------
