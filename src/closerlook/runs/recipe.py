@@ -102,7 +102,7 @@ class File(Frozen):
 
 
 class AtLoss(Frozen):
-    """The weights of a run at the first epoch whose training loss is as low as that of another run's snapshot."""
+    """The weights of a run at its first kept epoch whose training loss is as low as that of another run's snapshot."""
 
     kind: Literal["at_loss"] = "at_loss"
     run: str
@@ -270,8 +270,8 @@ class BarriersRecipe(Reading):
 class BoundaryRecipe(Frozen):
     """The largest learning rate at which a training trains: its failure boundary.
 
-    `train` is repeated, by bisection, at rates of a grid ``low factor^(i + offset)`` up to `high`; it trains when it does
-    not diverge and its last validation accuracy reaches `trains`. `offset` in [0, 1) shifts the grid, so that
+    `train` is repeated, by bisection, at rates of a grid ``low factor^(i + offset)`` up to `high`; it trains when it
+    does not diverge and its last validation accuracy reaches `trains`. `offset` in [0, 1) shifts the grid, so that
     boundaries of several seeds do not all fall on the same rates.
     """
 
@@ -349,9 +349,30 @@ class AgreementRecipe(Frozen):
     batch_size: int = 500
 
 
+class ProbesRecipe(Frozen):
+    """Linear probes of the layers of network `a`: to the labels, or to the logits of `b`, a teacher.
+
+    They are fitted on the validation images, which nothing was trained on, and scored on test images. `model_b` is the
+    teacher's network where it is another one.
+    """
+
+    kind: Literal["probes"] = "probes"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    model_b: ModelSpec | None = None
+    a: PointRef
+    b: PointRef | None = None
+    layers: tuple[str, ...] = ("*",)
+    conv: Literal["mean", "flatten"] = "mean"
+    tokens: Literal["mean", "first", "flatten"] = "mean"
+    batch_size: int = 500
+    seed: int = 0
+
+
 Recipe = (
     TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe | CompareRecipe
-    | BoundaryRecipe | AgreementRecipe
+    | BoundaryRecipe | AgreementRecipe | ProbesRecipe
 )  # fmt: skip
 ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
 

@@ -6,7 +6,7 @@ from closerlook import files
 from closerlook.batches import feed_for
 from closerlook.errors import NotFiniteError, PointMissingError
 from closerlook.evaluation import batch_norms, estimate_batch_stats
-from closerlook.runs.recipe import AgreementRecipe, CompareRecipe, File, ModelSpec, PointRef
+from closerlook.runs.recipe import AgreementRecipe, CompareRecipe, File, ModelSpec, PointRef, ProbesRecipe
 from closerlook.runs.store import RunFolder
 from closerlook.similarity import Comparison
 from closerlook.similarity.compare import compare
@@ -52,7 +52,9 @@ def _compared(recipe: CompareRecipe, folder: RunFolder) -> Comparison:
     )
 
 
-def trained(spec: ModelSpec, ref: PointRef, recipe: CompareRecipe | AgreementRecipe, folder: RunFolder) -> nn.Module:
+def trained(
+    spec: ModelSpec, ref: PointRef, recipe: CompareRecipe | AgreementRecipe | ProbesRecipe, folder: RunFolder
+) -> nn.Module:
     """The network with a point's weights; without batch-norm statistics it gets those of the images kept for them."""
     model = network(spec, recipe.data, seed=0)
     find = Resolver(model, folder)

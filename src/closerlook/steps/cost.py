@@ -77,12 +77,8 @@ def counts(recipe: Recipe) -> tuple[int, int]:
         return recipe.clock.total_steps, recipe.epochs * (_BACKWARD * data.n_train + validation)
     test = _KNOWN[data.name][2] if data.name in _KNOWN else data.n_read
     per_split = {"train": data.n_read, "test": data.n_test or test}
-    if isinstance(recipe, AgreementRecipe):
-        return 0, 2 * per_split[recipe.split]
-    if isinstance(recipe, CompareRecipe):
-        return 0, (2 + ("random" in recipe.nulls)) * per_split[recipe.split]
-    if isinstance(recipe, ProbesRecipe):
-        return 0, (1 + (recipe.b is not None)) * sum(per_split.values())
+    if isinstance(recipe, AgreementRecipe | CompareRecipe | ProbesRecipe):
+        return 0, _of_two(recipe, per_split)
     read = sum(per_split[split] for split in recipe.splits)
     if isinstance(recipe, PredictRecipe):
         bare = len(recipe.points) - _complete(recipe.points.values())
@@ -95,6 +91,14 @@ def counts(recipe: Recipe) -> tuple[int, int]:
     read, others = per_split[recipe.splits[0]], len(recipe.points) - 1
     segments = len(recipe.points) * others // 2
     return 0, segments * recipe.t * (data.n_statistics + read) + others * _complete(recipe.points.values()) * read
+
+
+def _of_two(recipe: AgreementRecipe | CompareRecipe | ProbesRecipe, per_split: dict[str, int]) -> int:
+    """Images through two networks, and where asked for an untrained one; probes of labels have one network."""
+    if isinstance(recipe, ProbesRecipe):
+        return (1 + (recipe.b is not None)) * (recipe.data.n_validation + per_split["test"])
+    others = isinstance(recipe, CompareRecipe) and "random" in recipe.nulls
+    return (2 + others) * per_split[recipe.split]
 
 
 def _tries(recipe: BoundaryRecipe) -> int:

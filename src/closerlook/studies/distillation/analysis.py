@@ -7,7 +7,7 @@ from closerlook import evidence
 from closerlook.report import Table
 from closerlook.studies import predictions
 from closerlook.studies.compared import named, span
-from closerlook.studies.distillation import numbers
+from closerlook.studies.distillation import numbers, probed
 from closerlook.studies.distillation.words import name_of
 from closerlook.studies.plan import Results, as_csv
 
@@ -37,7 +37,9 @@ def table_csv(results: Results) -> str:
 
 def tables(results: Results) -> tuple[Table, ...]:
     """Every table of the report."""
-    makers: tuple[Callable[[Results], Iterator[Table]], ...] = (_outcomes, _training, _depth, _directions)
+    makers: tuple[Callable[[Results], Iterator[Table]], ...] = (
+        _outcomes, _training, _depth, _directions, probed.tables,
+    )  # fmt: skip
     return tuple(table for make in makers for table in make(results))
 
 
@@ -98,10 +100,12 @@ def _depth(results: Results) -> Iterator[Table]:
 
 def _directions(results: Results) -> Iterator[Table]:
     seeds, names, found = results.plan.seeds, numbers.layers(results), {}
-    for arm in ("H", "D", "SP"):
+    teachers = []
+    for arm in numbers.compared_arms(results):
         kept = [one for one in (numbers.stored(results, arm, seed, seed) for seed in seeds) if one is not None]
         found[arm] = [[one.side_a[place].rank for one in kept] for place in range(len(names))]
-        found["T"] = [[one.side_b[place].rank for one in kept] for place in range(len(names))]
+        teachers += kept
+    found["T"] = [[one.side_b[place].rank for one in teachers] for place in range(len(names))]
     rows = tuple((layer, *(_range(found[arm][place]) for arm in found)) for place, layer in enumerate(names))
     yield Table(
         "directions", "Directions that each layer has", ("layer", *(name_of(arm) for arm in found)), rows,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,7 @@ def _accuracies(results: Results, seed: int) -> Iterator[Row]:
 
 
 def _divergences(results: Results, seed: int) -> Iterator[Row]:
-    found = {arm: agreement(results, arm, seed) for arm in arms_of(results) if arm != "T"}
-    apart = {arm: math.nan if one is None else one.kl_a_b for arm, one in found.items()}
+    apart = divergences(results, seed)
     yield from (_row(arm, seed, "divergence", value) for arm, value in apart.items() if arm in JUDGED)
     for arm in apart:
         if arm.startswith(("TL", "TE")):
@@ -72,6 +71,23 @@ def agreement(results: Results, arm: str, seed: int, teacher: int | None = None)
         return None
     a, b, targets = held["end"], other["end"], held["targets"].long()
     return compare_logits(a, b, a.argmax(1) == targets, b.argmax(1) == targets, targets)
+
+
+def divergences(results: Results, seed: int) -> dict[str, float]:
+    """Divergence from the seed's teacher to every other arm, in nats; NaN where one is missing."""
+    found = {arm: agreement(results, arm, seed) for arm in arms_of(results) if arm != "T"}
+    return {arm: math.nan if one is None else one.kl_a_b for arm, one in found.items()}
+
+
+def splits(results: Results) -> dict[int, dict[str, str]]:
+    """The arms of the transplants TL and TE by how many layers are before the cut, shallow to deep."""
+    (half,) = results.plan.about["half"]
+    found: dict[int, dict[str, str]] = {}
+    for arm in arms_of(results):
+        kind, _, split = arm.partition(":")
+        if kind in ("TL", "TE"):
+            found.setdefault(int(split or half), {})[kind] = arm
+    return dict(sorted(found.items()))
 
 
 def recovered(apart: Mapping[str, float], arm: str) -> float:
@@ -128,6 +144,12 @@ def specific(results: Results, arm: str, seed: int, measure: str) -> Array:
     own = diagonal(results, arm, seed, seed, measure)
     similar = [diagonal(results, arm, seed, other, measure) for other in others]
     return own - np.mean(similar, axis=0) if similar else np.full_like(own, np.nan)
+
+
+def probed(results: Results, arm: str, seed: int, target: Literal["labels", "teacher"]) -> Row | None:
+    """The stored linear probes of an arm's layers; None where one is missing or was not asked for."""
+    role = f"{arm}/{seed}/probes-{target}"
+    return dict(results.folder(role).result("probes")) if results.has(role) else None
 
 
 def contrast(values: Array) -> float:

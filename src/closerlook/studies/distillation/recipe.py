@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import product
+from typing import Any
 
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import (
     CompareRecipe,
     PredictRecipe,
+    ProbesRecipe,
     Recipe,
     Seeds,
     Snapshot,
@@ -45,6 +47,11 @@ def plan(scale: Scale, seeds: Iterable[int] | None = None, data: str | None = No
         pairs = (*product(COMPARED, chosen), *((arm, seed) for arm in CONTROLS if arm in runs))
         for arm, other in pairs:
             roles[f"{arm}/{seed}/layers-{other}"] = _compared(own, seed, runs[arm], by_seed[other]["T"])
+        for arm in COMPARED if own.probed else ():
+            roles[f"{arm}/{seed}/probes-labels"] = _probed(own, seed, runs[arm])
+            roles[f"{arm}/{seed}/probes-teacher"] = _probed(own, seed, runs[arm]).model_copy(
+                update={"model_b": own.teacher, "b": end_of(runs["T"])}
+            )
     about = {"half": (settings.parts.half,)}
     return StudyPlan("distillation", scale, chosen, settings.rule, "demonstration", roles, rows(settings), about, data)
 
@@ -81,9 +88,9 @@ def trainings(s: Settings, seed: int) -> dict[str, TrainRecipe]:
     return found | (_controls(s, teacher, student, target) if s.controls else {})
 
 
-def _controls(s: Settings, teacher: TrainRecipe, student: TrainRecipe, target: Teacher) -> Mapping[str, TrainRecipe]:
+def _controls(s: Settings, teacher: TrainRecipe, student: TrainRecipe, target: Teacher) -> dict[str, TrainRecipe]:
     """Softness without knowledge (LS), a teacher without knowledge (U), and the student as its own teacher (SD)."""
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "LS": {"soft": "smoothed"},
         "U": {"point": Snapshot(run=run_id(teacher), step=0)},
         "SD": {"model": s.student, "point": end_of(student)},
@@ -118,3 +125,7 @@ def _compared(s: Settings, seed: int, student: TrainRecipe, teacher: TrainRecipe
         data=s.data, model=s.student, model_b=s.teacher, a=end_of(student), b=end_of(teacher), layers_a=s.layers,
         layers_b=s.teacher_layers, measures=(f"svcca:{s.directions},r2", "cka", "procrustes"), split="test", seed=seed,
     )  # fmt: skip
+
+
+def _probed(s: Settings, seed: int, student: TrainRecipe) -> ProbesRecipe:
+    return ProbesRecipe(data=s.data, model=s.student, a=end_of(student), layers=s.layers, seed=seed)

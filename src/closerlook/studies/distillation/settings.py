@@ -38,7 +38,8 @@ class Settings(Frozen):
 
     `taught` are the teacher's data, `data` the students', both with the subset of the seed. `splits` are further places
     at which the transplants TL and TE are cut than half way; `softer` further temperatures and mixings of D, as pairs;
-    with `controls` there are smoothed labels (LS), an untrained teacher (U) and self-distillation (SD).
+    with `controls` there are smoothed labels (LS), an untrained teacher (U) and self-distillation (SD), with `probed`
+    linear probes of H, D and SP.
     Layers are compared pairwise where they stand at the same relative depth: `layers` of the student with
     `teacher_layers` of the teacher.
     """
@@ -63,6 +64,7 @@ class Settings(Frozen):
     teacher_layers: tuple[str, ...] | None = None
     directions: int = 4
     controls: bool = False
+    probed: bool = False
     splits: tuple[int, ...] = ()
     softer: tuple[tuple[float, float], ...] = ()
     seeds: tuple[int, ...]
@@ -84,8 +86,8 @@ _SMOKE = Settings(
     teacher=ModelSpec(name="vgg11_bn", options={"width": 0.0625, **_HEAD}),
     student=ModelSpec(name="vgg11_bn", options={"width": 0.0625, **_HEAD}),
     parts=VGG, teacher_epochs=2, epochs=1, batch_size=50, teacher_batch=50, optimizer=OptimizerSpec(lr=0.05),
-    layers=("*relu8", "*relu1", "*relu2"), directions=2, controls=True, splits=(3,),
-    softer=((1.0, 0.5),), seeds=(0, 1, 2), rule="distillation",
+    layers=("*relu2", "*relu8"), directions=2, controls=True, probed=True, splits=(3,),
+    softer=((1.0, 0.5),), seeds=(0, 1), rule="distillation",
     chosen="tiny, to exercise every step; its numbers mean nothing",
 )  # fmt: skip
 
@@ -114,7 +116,7 @@ _STANDARD = _SMALL.model_copy(update={
         name="fashion", resolution=32, n_train=40_000, n_validation=2000, n_statistics=2000, n_read=2000, n_test=2000,
         seed=0,
     ),
-    "controls": True, "splits": (1, 2, 3, 4, 6, 7, 8, 9),
+    "controls": True, "probed": True, "splits": (1, 2, 3, 4, 6, 7, 8, 9),
     "softer": ((1.0, 0.9), (2.0, 0.9), (8.0, 0.9), (4.0, 0.5), (4.0, 1.0)),
     "seeds": (100, 101, 102, 103, 104), "rule": "distillation",
     "chosen": "taken over from the small scale; not tuned for this size yet",
