@@ -1,5 +1,6 @@
 """Sharpness while a network trains, beside the threshold above which its optimizer is unstable."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,9 @@ class SharpnessTrace(Instrument):
     """Every few steps the top Hessian eigenvalue on fixed batches, and where its eigenvector lies.
 
     A row holds ``sharpness``; ``threshold``, above which the optimizer's last step was unstable on a quadratic
-    (`stability_threshold`; None before the first step); ``shares`` of the eigenvector per block; and the ``residual``
-    and number of ``products``. With Adam and AdamW all of it is that of the preconditioned Hessian, once every
-    parameter has taken a step. A loss that is not finite has no sharpness (None).
+    (`stability_threshold`; None before the first step and after one at rate 0); ``shares`` of the eigenvector per
+    block; and the ``residual`` and number of ``products``. With Adam and AdamW all of it is that of the preconditioned
+    Hessian, once every parameter has taken a step. A loss that is not finite has no sharpness (None).
 
     Parameters
     ----------
@@ -81,8 +82,9 @@ class _SharpnessWatch:
         waiting = [value for value in self._subject.parameters.values() if value not in optimizer.state]
         if adaptive and (tick.step == 0 or waiting):
             return None  # nothing to precondition by yet, for all or for those frozen from the start
-        threshold = stability_threshold(optimizer) if tick.step else None
-        return {"threshold": threshold, **self._read(adaptive)}
+        threshold = stability_threshold(optimizer) if tick.step else math.inf
+        # A row is plain JSON, which knows no infinity.
+        return {"threshold": threshold if math.isfinite(threshold) else None, **self._read(adaptive)}
 
     def _read(self, adaptive: bool) -> dict[str, Any]:
         subject = self._subject
