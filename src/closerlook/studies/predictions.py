@@ -1,5 +1,7 @@
 """What networks said on the test set: logits, accuracies, and what guessing would give."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,3 +30,9 @@ def chance(results: Results) -> float:
         if held is not None:
             return 1 / next(value.shape[1] for name, value in held.items() if name != "targets")
     return float("nan")
+
+
+def known_chance(results: Results) -> float | None:
+    """The same as a verdict takes it: None where it is not known."""
+    level = chance(results)
+    return None if math.isnan(level) else level

@@ -27,7 +27,7 @@ NOTES = (
 def judge(results: Results) -> evidence.Verdict:
     """The verdict of the plan's rule on the stored numbers."""
     plan = results.plan
-    return evidence.verdict(numbers.table(results), plan.rule, plan.setting, chance=predictions.chance(results))
+    return evidence.verdict(numbers.table(results), plan.rule, plan.setting, chance=predictions.known_chance(results))
 
 
 def table_csv(results: Results) -> str:
