@@ -120,14 +120,14 @@ TUNING_SEEDS = (0, 1, 2, 3, 4)
 FAILS_BELOW = 0.5
 
 _SMOKE = Settings(
-    data=DataSpec(name="digits", n_train=200, n_validation=100, n_statistics=50, n_read=100, n_test=100, seed=0),
+    data=DataSpec(name="digits", n_train=100, n_validation=100, n_statistics=50, n_read=50, n_test=100, seed=0),
     network=Network(
         model=ModelSpec(name="vgg11_bn", options={"width": 0.0625, "head": "paper", "init": "he", "dropout": 0.0}),
         blocks={"convolutions": ("features.*",), "head": ("head.*",)},
     ),
-    optimizer=OptimizerSpec(lr=0.3), batch_size=50, epochs=2, ramp="4it", small_batch=25, small_rate=0.05,
+    optimizer=OptimizerSpec(lr=0.3), batch_size=50, epochs=4, ramp="4it", small_batch=25, small_rate=0.05,
     clip=1.0, slow_head=0.1, freezes=("6it",), mapped=1, traced=1,
-    traces={"N": Trace(every=2, until="4it"), "W": Trace(every=4, until="8it")}, trace_examples=50, early=4,
+    traces={"N": Trace(every=2, until="4it"), "W": Trace(every=4, until="8it")}, trace_examples=50, early=2,
     layers=("*relu8", "head.fc3"), directions=3, phase=Phase(factors=(0.5, 1.0), lengths=(0, "4it"), seeds=1),
     boundaries=Boundaries(low=0.1, high=0.4, factor=2.0), seeds=(0, 1), rule="warmup",
     chosen="tiny, to exercise every step; its numbers mean nothing",
