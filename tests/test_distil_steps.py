@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import closerlook as cl
 from closerlook import files
 from closerlook.batches import without_extra
-from closerlook.data import permuted_within_class
+from closerlook.data import as_soft_as, permuted_within_class
 from closerlook.errors import UsageError
 from closerlook.runs.identity import identity, run_id
 from closerlook.runs.recipe import (
@@ -125,6 +125,14 @@ def test_permuted_soft_targets_are_of_other_images_of_the_same_class(store: Stor
         assert apart(found, outcome(store, training(teacher=other))) > 1e-3
 
 
+def test_smoothed_labels_are_as_soft_as_the_teacher_and_know_nothing_else(store: Store) -> None:
+    images = parts(DATA).train
+    soft = cl.teacher_logits(teacher(store), fixed_batches(images, 500))
+    found = outcome(store, training(teacher=told("smoothed")))
+    assert same(found, by_hand(cl.distil(None, 2.0, 0.75), as_soft_as(soft, images.targets, 2.0)))
+    assert apart(found, outcome(store, training(teacher=told("cached")))) > 1e-3
+
+
 def test_an_untrained_teacher_is_the_snapshot_of_step_0(store: Store) -> None:
     found = outcome(store, training(teacher=told(point=FIRST)))
     assert same(found, by_hand(cl.distil(network(LARGE, DATA, 7), 2.0, 0.75)))
@@ -230,7 +238,7 @@ def test_what_is_to_be_fresh_has_a_name(store: Store) -> None:
 
 def test_a_teacher_costs_forward_passes() -> None:
     bare, forward = cost(training()), cost(TEACHER).flops / cost(TEACHER).images
-    for soft, images in (("live", 400), ("cached", 200), ("permuted", 200)):
+    for soft, images in (("live", 400), ("cached", 200), ("permuted", 200), ("smoothed", 200)):
         taught = cost(training(teacher=told(soft)))
         assert taught.steps == bare.steps
         assert taught.flops == pytest.approx(bare.flops + images * forward)
