@@ -157,5 +157,6 @@ def _said(settings: Settings, cost: Estimate, jobs: int) -> str:
         return f"all {cost.of} trainings are done; blocks:\n{blocks}"
     return (
         f"{cost.runs} of {cost.of} trainings left, {cost.optimizer_steps:,} steps in all, about "
-        f"{duration(cost.seconds / jobs)} with {jobs} at a time (from three steps and a Hessian product timed here); blocks:\n{blocks}"
+        f"{duration(cost.seconds / jobs)} with {jobs} at a time (from three steps and a Hessian product timed here); "
+        f"blocks:\n{blocks}"
     )
