@@ -245,7 +245,11 @@ def test_boundaries_that_are_missing_or_too_close_leave_no_share(monkeypatch: py
 
 def test_contrast_of_changes_by_hand() -> None:
     results = SimpleNamespace(plan=SimpleNamespace(scale="smoke"))
-    corrected = {"N": np.array([[0.9, 0.7, 0.2, 0.4], [np.nan] * 4]), "W": np.array([[0.8, 0.8, 0.9, 0.7], [0.5] * 4])}
+    nan = np.nan
+    corrected = {
+        "N": np.array([[0.9, 0.7, 0.2, 0.4], [nan] * 4, [0.9, nan, 0.2, 0.4]]),
+        "W": np.array([[0.8, 0.8, 0.9, 0.7], [0.5] * 4, [0.8, 0.1, 0.9, 0.7]]),
+    }
 
     class Found:
         any = SimpleNamespace(layers_a=("features.relu1", "features.relu8", "head.relu1", "head.fc3"))
@@ -258,6 +262,7 @@ def test_contrast_of_changes_by_hand() -> None:
     # N: deep changed by 0.7, the others by 0.2; W: by 0.2 both.
     assert found[0] == pytest.approx((0.7 - 0.2) - (0.2 - 0.2))
     assert np.isnan(found[1])
+    assert found[2] == pytest.approx((0.7 - 0.1) - (0.2 - 0.2))  # relu8 is known in one of them alone: left out
 
 
 def test_the_first_unstable_step_by_hand() -> None:

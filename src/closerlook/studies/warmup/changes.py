@@ -95,8 +95,8 @@ def tables(results: Results) -> Iterator[Table]:
             told = paired_effect({str(place): float(value) for place, value in enumerate(values)}, 0.0)
             ends = told.intervals[0]
             rows.append((
-                words, named(measure), each(values),
-                told.mean, None if ends.low is None else f"{ends.low:.3f} to {ends.high:.3f}",
+                words, named(measure), each(values), None if told.mean is None else round(told.mean, 3),
+                None if ends.low is None else f"{ends.low:.3f} to {ends.high:.3f}",
             ))  # fmt: skip
     if rows:
         yield Table(
@@ -114,9 +114,5 @@ def contrasts(results: Results, found: Compared, measure: str) -> Array:
     patterns = network.blocks[network.deep]
     deep = np.array([any(fnmatchcase(layer, each) for each in patterns) for layer in found.any.layers_a])
     n, w = (1 - found.same(arm, measure, "corrected") for arm in ("N", "W"))
-    with np.errstate(invalid="ignore"):
-        return _difference(n, deep) - _difference(w, deep)
-
-
-def _difference(change: Array, deep: np.ndarray) -> Array:
-    return np.array([numbers.mean(row[deep]) - numbers.mean(row[~deep]) for row in change])
+    # Over the layers that both have: a layer may lack directions in one of them.
+    return np.array([numbers.mean(row[deep]) - numbers.mean(row[~deep]) for row in n - w])
