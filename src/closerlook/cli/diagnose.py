@@ -66,8 +66,12 @@ def warmup(
         The learning rate in question, held constant.
     batch
         Examples per step.
+    optimizer
+        What takes the steps.
     momentum
         Of SGD; Adam and AdamW have their own.
+    weight_decay
+        As PyTorch's optimizer of that name takes it.
     steps
         Steps of each training, rounded up to whole epochs.
     seeds
