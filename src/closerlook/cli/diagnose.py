@@ -94,8 +94,7 @@ def warmup(
     --------
     closerlook diagnose warmup --model mymodule:network --data mymodule:data --lr 0.5 --batch 100 --dry-run
     closerlook diagnose warmup --model mymodule:network --data mymodule:data --lr 0.003 --batch 50 --optimizer adamw
-    closerlook diagnose warmup --model vgg11_bn --model-options width=0.25 --data fashion --resolution 16 --lr 1
-        --batch 500 --jobs 2
+    closerlook diagnose warmup --model vgg11_bn --data fashion --resolution 16 --lr 1 --batch 500 --jobs 2
     """
     settings = settings_for(
         model, data, lr=lr, batch=batch, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
