@@ -33,7 +33,8 @@ def drawings(results: Results) -> Iterator[Figure]:
         title = f"Similarity of each layer to the start, {words}"
         yield Figure(
             f"layers-{basis}", f"Exploratory: {title}",
-            f"Every seed a thin line; 1 is unchanged. {_when(results, basis)} {found.carried(*found.any.measures)}",
+            "Every seed a thin line, the mean of those that are there a thick one; 1 is unchanged. "
+            f"{_when(results, basis)} {found.carried(*found.any.measures)}",
             figures.to_svg(_profile(found), title, f"layers-{basis}"),
         )  # fmt: skip
         for measure in found.any.measures if all(found.has(arm) for arm in COMPARED) else ():
@@ -60,9 +61,11 @@ def _profile(found: Compared) -> Axes:
     axes = figures.panels(len(found.any.measures), height=3.0)
     for ax, measure in zip(axes, found.any.measures, strict=True):
         lines: dict[str, dict[int | str, Array]] = {
-            name_of(arm): dict(enumerate(present(found.same(arm, measure)))) for arm in found.found if found.has(arm)
+            # An arm without any stays in the legend, so that every arm has one colour in all figures.
+            name_of(arm): dict(enumerate(present(values) if found.has(arm) else values))
+            for arm, values in ((arm, found.same(arm, measure)) for arm in found.found)
         }
-        chance = {name_of(arm): mean(found.same(arm, measure, "chance")) for arm in found.found if found.has(arm)}
+        chance = {name_of(arm): mean(found.same(arm, measure, "chance")) for arm in found.found}
         figures.layer_profile(found.layers, lines, named(measure), ax, chance=chance)
     return one_legend(axes)
 
