@@ -435,10 +435,15 @@ def test_the_report_holds_every_figure_and_table(smoke: tuple[Results, StudyOutc
     }  # fmt: skip
     tables = {table.id: table for table in analysis.tables(results)}
     assert set(tables) == {
-        "outcomes", "training", "depth-svcca", "depth-cka", "depth-procrustes", "directions", "probes-labels",
-        "probes-teacher",
+        "outcomes", "teachers", "training", "depth-svcca", "depth-cka", "depth-procrustes", "directions",
+        "probes-labels", "probes-teacher",
     }  # fmt: skip
     assert [row[0] for row in tables["outcomes"].rows][-1] == "SD: taught by H"
+    odds, targets = probabilities(results, "T/1/predict")
+    soft = odds**0.25 / (odds**0.25).sum(1, keepdims=True)
+    seed, _, accuracy, soft_entropy = tables["teachers"].rows[1]
+    assert (seed, accuracy) == ("1", pytest.approx(100 * (odds.argmax(1) == targets).mean()))
+    assert soft_entropy == pytest.approx(-(soft * np.log(soft)).sum(1).mean(), rel=1e-6)
     for role in ("D/1/probes-labels", "D/1/probes-teacher"):
         kept = results.folder(role).result("probes")
         table, layer = tables[role.split("/")[-1]], kept["probes"][-1]

@@ -56,13 +56,13 @@ class Compared:
         ranks = np.array([[side.rank for side in sides] for one in self._kept() for sides in (one.side_a, one.side_b)])
         return list(zip(ranks.min(0).tolist(), ranks.max(0).tolist(), strict=True))
 
-    def carried(self, *measures: str) -> str:
+    def carried(self, *measures: str, layers: str = "outputs of activations, and logits") -> str:
         """Images, layers, handling, chance levels and what is missing, in words."""
         one = self.any
         levels = "; ".join(f"{named(measure)} {span(*self.chance(measure), digits='.2g')}" for measure in measures)
         said = [
-            f"n = {one.n:,} test images in their order, not augmented; eval mode, {one.dtype}; outputs of activations, "
-            f"and logits; {_HANDLED[one.handling['conv']]}. Chance (images paired at random): {levels}."
+            f"n = {one.n:,} test images in their order, not augmented; eval mode, {one.dtype}; {layers}; "
+            f"{_HANDLED[one.handling['conv']]}. Chance (images paired at random): {levels}."
         ]
         if any(measure.startswith("svcca") for measure in measures):
             said.append("CCA: leading principal directions, as many for every layer; blank where there are fewer.")

@@ -38,7 +38,7 @@ def table_csv(results: Results) -> str:
 def tables(results: Results) -> tuple[Table, ...]:
     """Every table of the report."""
     makers: tuple[Callable[[Results], Iterator[Table]], ...] = (
-        _outcomes, _training, _depth, _directions, probed.tables,
+        _outcomes, _teachers, _training, _depth, _directions, probed.tables,
     )  # fmt: skip
     return tuple(table for make in makers for table in make(results))
 
@@ -60,6 +60,19 @@ def _outcomes(results: Results) -> Iterator[Table]:
          "kappa of errors"), tuple(rows),
         "On the whole test set. Divergence: Kullback-Leibler from the seed's own teacher to the arm, mean over images. "
         "Kappa: agreement of right and wrong beyond chance.",
+    )  # fmt: skip
+
+
+def _teachers(results: Results) -> Iterator[Table]:
+    rows = []
+    for seed in results.plan.seeds:
+        last = numbers.last_epoch(results, "T", seed) or {}
+        seen, unseen = last.get("loss", math.nan), 100 * numbers.accuracy(results, "T", seed)
+        rows.append((str(seed), seen, unseen, numbers.softness(results, seed)))
+    yield Table(
+        "teachers", "The teachers",
+        ("seed", "training loss, last epoch", "test accuracy (%)", "entropy of the soft targets (nats)"), tuple(rows),
+        "Entropy: of the softened probabilities on test images, mean; those of ten equal classes have 2.3 nats.",
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def _depth(results: Results) -> Iterator[Figure]:
         "specific", "What is specific to the student's own teacher",
         "Similarity to the own teacher less the mean similarity to the other seeds' teachers, per layer and above "
         "chance, every seed a thin line. H has never seen a teacher: what departs from 0 there is chance, or comes of "
-        "the training images that it shares with its own teacher.",
+        "what a seed gives both, such as training images.",
         figures.to_svg(one_legend(own), "Similarity specific to the own teacher, by layer", "specific"),
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def _maps(results: Results) -> Iterator[Figure]:
             name, title,
             "Mean over seeds. Rows: layers of the student; columns: layers of its teacher. H: hard labels; D: "
             f"distilled; their difference; and the share of the room that is left, (D - H) / (1 - H). "
-            f"{found.carried(measure)}",
+            f"{found.carried(measure, layers='outputs of activations')}",
             figures.to_svg(_map(found, measure), title, name),
         )  # fmt: skip
 
@@ -135,9 +135,9 @@ def _map(found: Compared, measure: str) -> Axes:
     rows, columns = found.layers, [layer.removeprefix("features.") for layer in found.any.layers_b]
     axes = figures.panels(len(shown), height=max(1.6, 0.3 * len(rows)) + 0.9, width=max(5.0, 0.3 * len(columns) + 2.4))
     for ax, (title, values) in zip(axes, shown, strict=True):
-        difference = title not in ("H", "D")
+        unit = {"H": "similarity", "D": "similarity", "share of the room": "share"}.get(title, "difference")
         figures.heat_map(
-            values, rows, columns, title, "difference" if difference else "similarity", ax, row_label="student",
-            column_label="teacher", difference=difference,
+            values, rows, columns, title, unit, ax, row_label="student", column_label="teacher",
+            difference=unit != "similarity",
         )  # fmt: skip
     return axes[0]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from closerlook.agreement import Agreement, compare_logits
-from closerlook.runs.recipe import CompareRecipe
+from closerlook.runs.recipe import CompareRecipe, TrainRecipe
 from closerlook.similarity import Comparison
 from closerlook.studies import predictions
 from closerlook.studies.compared import key
@@ -168,6 +168,16 @@ def contrasts(values: Mapping[str, Array]) -> dict[str, float]:
 def _mean(values: Array) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else math.nan
+
+
+def softness(results: Results, seed: int) -> float:
+    """Mean entropy, in nats, of a teacher's soft targets on the test images, at the temperature of D."""
+    held = predictions.logits(results, f"T/{seed}/predict")
+    student = results.plan.roles[f"D/{seed}/train"]
+    if held is None or not isinstance(student, TrainRecipe) or student.teacher is None:
+        return math.nan
+    told = (held["end"].double() / student.teacher.temperature).log_softmax(1)
+    return float(-(told.exp() * told).sum(1).mean())
 
 
 def last_epoch(results: Results, arm: str, seed: int) -> Row | None:
