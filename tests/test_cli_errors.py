@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,9 @@ def long_training() -> Iterator["subprocess.Popen[str]"]:
     words = ["train", "recipe.json", "--set", "epochs=100000"]
     command = [sys.executable, "-m", "closerlook", *words]
     environment = {**os.environ, "CLOSERLOOK_CHECKPOINT_SECONDS": "0.05"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # A test run in the background of a shell inherits that interrupts are ignored.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": heard}
     with subprocess.Popen(command, text=True, env=environment, **pipes) as process:  # type: ignore[call-overload]
         until = time.monotonic() + 60
         while not list(Path("runs").glob("*/state.safetensors")) and time.monotonic() < until:
