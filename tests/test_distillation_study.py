@@ -439,6 +439,7 @@ def test_the_report_holds_every_figure_and_table(smoke: tuple[Results, StudyOutc
         "probes-labels", "probes-teacher",
     }  # fmt: skip
     assert [row[0] for row in tables["outcomes"].rows][-1] == "SD: taught by H"
+    assert tables["depth-cka"].columns[1:6] == ("H", "D", "SP", "LS", "U")
     odds, targets = probabilities(results, "T/1/predict")
     soft = odds**0.25 / (odds**0.25).sum(1, keepdims=True)
     seed, _, accuracy, soft_entropy = tables["teachers"].rows[1]

@@ -92,7 +92,10 @@ def _training(results: Results) -> Iterator[Table]:
 def _depth(results: Results) -> Iterator[Table]:
     seeds, names = results.plan.seeds, numbers.layers(results)
     for measure in numbers.measures(results):
-        own = {arm: [numbers.diagonal(results, arm, seed, seed, measure) for seed in seeds] for arm in ("H", "D", "SP")}
+        own = {
+            arm: [numbers.diagonal(results, arm, seed, seed, measure) for seed in seeds]
+            for arm in numbers.compared_arms(results)
+        }
         gains = [numbers.gain(results, "D", seed, measure) for seed in seeds]
         specific = [
             numbers.specific(results, "D", seed, measure) - numbers.specific(results, "H", seed, measure)
@@ -105,7 +108,7 @@ def _depth(results: Results) -> Iterator[Table]:
         )  # fmt: skip
         yield Table(
             f"depth-{measure.partition(':')[0]}", f"Similarity to the teacher: {named(measure)}",
-            ("layer", "H", "D", "SP", "room closed by D, each seed", "specific to the own teacher, each seed"), rows,
+            ("layer", *own, "room closed by D, each seed", "specific to the own teacher, each seed"), rows,
             "Above chance, mean over seeds, with the teacher's layer at the same depth. Room closed: the share "
             "(D - H) / (1 - H). Specific: similarity to the own teacher less that to the others' teachers, D less H.",
         )  # fmt: skip
