@@ -76,7 +76,7 @@ def test_train_is_priced_run_and_reused(place, capsys):
         (["epoch=1", "data.n_trian=1"], ["epoch: unknown key; did you mean epochs?", "data.n_trian: unknown key;"]),
         (["optimizer={}"], ["optimizer.lr: missing"]),
         (["epochs=many"], ["epochs: must be a valid integer", "not 'many'"]),
-        (["optimizer.name=sdg"], ["optimizer.name: must be 'sgd' or 'adam', not 'sdg'"]),
+        (["optimizer.name=sdg"], ["optimizer.name: must be 'sgd', 'adam' or 'adamw', not 'sdg'"]),
         (['schedule={"kind": "restart"}'], ["schedule: no 'restart' here; choose one of", "'restarts'"]),
         (['schedule={"kind": "restarts", "frist": 1}'], ["schedule.first: missing", "did you mean first"]),
         (['start={"run": "x", "stp": 1}'], ["start.stp: unknown key; did you mean step?"]),

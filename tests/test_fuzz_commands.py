@@ -115,7 +115,7 @@ def test_empty_words(verb: str, shelf: Path) -> None:
     [
         (["runs", "ls", "--runs", "\udc80"], 0, "no runs in \\udc80"),
         (["runs", "ls", "--runs", "\udc80", "--json"], 0, "[]"),
-        (["show", "\udc80"], 2, "no study, model, data set or rule '\\udc80'"),
+        (["show", "\udc80"], 2, "no study, model, data set, rule or intervention '\\udc80'"),
         (["study", "restarts", "--seeds", "1-99999999999"], 2, "are 99,999,999,999 seeds; a study has at most 1,000"),
         (["study", "restarts", "--seeds", "9" * 30], 2, "cannot read the seeds"),
         (["study", "restarts", "--seeds", "²"], 2, "cannot read the seeds"),
