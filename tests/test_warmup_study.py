@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from closerlook.curvature import stability_threshold
 from closerlook.durations import to_steps
@@ -23,7 +24,7 @@ from closerlook.schedules import StepDecay, Warmup
 from closerlook.studies import STUDIES, Results
 from closerlook.studies.run import StudyOutcome, conclude, run_study
 from closerlook.studies.warmup import arms, changes, comparisons, numbers, sharpest
-from closerlook.studies.warmup.settings import SCALES
+from closerlook.studies.warmup.settings import SCALES, Network
 from closerlook.training.interventions import Freeze, GroupRate, RandomRate
 
 PLANS = {scale: STUDIES["warmup"].plan(scale) for scale in SCALES}
@@ -94,6 +95,19 @@ def test_deep_and_shallow_warmup_share_out_the_parameters(scale: str) -> None:
     ]
     assert {len(blocks) for blocks in holds} == {1}
     assert {block for blocks in holds for block in blocks} == set(settings.network.blocks)
+
+
+OTHERS = SCALES["standard"].boundaries.others if SCALES["standard"].boundaries else {}
+NETWORKS = {**{name: settings.network for name, settings in SCALES.items()}, **OTHERS}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_every_pattern_of_a_block_finds_parameters(network: Network) -> None:
+    # An intervention refuses a pattern that finds none, in the middle of a study.
+    with torch.device("meta"):
+        names = [name for name, _ in build(network.model.name, **network.model.options).named_parameters()]
+    patterns = [pattern for block in network.blocks.values() for pattern in block]
+    assert all(any(fnmatchcase(name, pattern) for name in names) for pattern in patterns)
 
 
 @pytest.mark.parametrize("scale", SCALES)
