@@ -157,6 +157,8 @@ def test_settings_beside_a_factory_are_refused() -> None:
         ({"lr": None}, "pass lr"),
         ({"optimizer": "lion", "lr": 0.1}, "choose one of sgd, adam, adamw, or pass a factory"),
         ({"optimizer": "adam", "lr": 0.1, "momentum": 0.9}, "adam has no momentum"),
+        ({"lr": -0.1}, "at least 0, not lr=-0.1"),
+        ({"lr": 0.1, "momentum": float("nan"), "weight_decay": -1.0}, "not momentum=nan, weight_decay=-1"),
         ({"lr": 0.1, "epochs": 0}, "no step to take"),
         ({"lr": 0.1, "snapshots": ["4ep"]}, "at step 16 lies after the end, step 12"),
         ({"lr": 0.1, "forks": ["13it"]}, "at step 13 lies after the end, step 12"),

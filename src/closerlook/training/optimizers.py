@@ -1,5 +1,6 @@
 """Optimizers by name, or by any factory that takes parameters."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -26,7 +27,8 @@ def optimizer_factory(optimizer: str | OptimizerFactory, lr: float | None, **set
     Raises
     ------
     UsageError
-        An unknown name, a missing learning rate, or settings beside a factory, which has its own.
+        An unknown name, a missing learning rate, a setting below 0 or not finite, or settings beside a factory, which
+        has its own.
     """
     if not isinstance(optimizer, str):
         if lr is not None or any(settings.values()):
@@ -38,6 +40,9 @@ def optimizer_factory(optimizer: str | OptimizerFactory, lr: float | None, **set
         raise UsageError(f"unknown optimizer {optimizer!r}; choose one of {', '.join(_ELEMENTWISE)}, or pass a factory")
     if optimizer != "sgd" and settings.pop("momentum", 0.0):
         raise UsageError(f"{optimizer} has no momentum setting; leave it at 0 or pass a factory")
+    wrong = [f"{name}={value}" for name, value in {"lr": lr, **settings}.items() if not 0 <= value < math.inf]
+    if wrong:
+        raise UsageError(f"{optimizer} takes numbers of at least 0, not {', '.join(wrong)}")
     return partial(_ELEMENTWISE[optimizer], lr=lr, **settings)
 
 
