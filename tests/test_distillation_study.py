@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from scipy.stats import t as student_t
 from torch import nn
 
 from closerlook import files
+from closerlook.cli.summary import _KINDS, summary
 from closerlook.data.soft_labels import as_soft_as, share_of_entropy, smoothed_labels
 from closerlook.evidence import verdict
 from closerlook.models import build
 from closerlook.probes import probes
 from closerlook.runs.identity import run_id
-from closerlook.runs.recipe import CompareRecipe, PredictRecipe, ProbesRecipe, Snapshot, TrainRecipe
+from closerlook.runs.recipe import CompareRecipe, PredictRecipe, ProbesRecipe, Recipe, Snapshot, TrainRecipe
 from closerlook.runs.store import Store
 from closerlook.similarity import Comparison, Moments, cka
 from closerlook.steps import run_step
@@ -471,6 +473,12 @@ def test_probes_are_of_the_students_layers_and_the_own_teacher(smoke: tuple[Resu
     pairs = [fixed_batches(held.validation, 100), fixed_batches(held.test, 100, 100)]
     again = probes(end("D"), *pairs, of.layers, target=end("T"))
     assert {row["layer"]: row["value"] for row in found["probes"]} == pytest.approx(again.values, rel=1e-6)
+    told = summary(results.folder("D/1/probes-teacher"))
+    assert told["r2 at head.relu2"] == pytest.approx(again.values["head.relu2"], rel=1e-6)
+
+
+def test_every_kind_of_run_has_a_summary() -> None:
+    assert {kind.model_fields["kind"].default for kind in get_args(Recipe)} == set(_KINDS)
 
 
 def test_a_copy_of_its_teacher_agrees_with_it_in_everything(smoke: tuple[Results, StudyOutcome]) -> None:

@@ -82,7 +82,19 @@ def _agreement(folder: RunFolder) -> dict[str, Any]:
     return {"images": found.n, **{name: each.value for name, each in found.parts["all"].items()}}
 
 
+def _probes(folder: RunFolder) -> dict[str, Any]:
+    stored = folder.result("probes")
+    scores = {f"{stored['quantity']} at {row['layer']}": row["value"] for row in stored["probes"]}
+    return {"target": stored["target"], "chance": stored["chance"], **scores, "notes": stored["notes"]}
+
+
+def _boundary(folder: RunFolder) -> dict[str, Any]:
+    stored = folder.result("boundary")
+    return {"largest rate that trains": stored["boundary"], "tried": stored["tried"]}
+
+
 _KINDS: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
     "train": _train, "connect": _connect, "profile": _profile, "surface": _surface, "barriers": _barriers,
-    "predict": _predict, "compare": _compare, "agreement": _agreement,
+    "predict": _predict, "compare": _compare, "agreement": _agreement, "probes": _probes,
+    "boundary": _boundary,
 }  # fmt: skip
