@@ -64,8 +64,8 @@ def test_students_share_everything_but_what_their_arm_says(scale: str) -> None:
     for arm, run in runs.items():
         if arm != "T":
             changed = {name for name in TrainRecipe.model_fields if getattr(run, name) != getattr(hard, name)}
-            moved = {"weights", "fresh", "interventions"} if arm.startswith(("TL", "TE")) else set()
-            assert changed == (set() if arm == "H" else {"teacher"} | moved), arm
+            moved = {"weights", "fresh", "interventions"} if arm.startswith(("TL", "TE", "DH", "HD")) else set()
+            assert changed == (set() if arm in ("H", "DH", "HD") else {"teacher"}) | moved, arm
     teacher = runs["D"].teacher
     assert teacher is not None
     end = Snapshot(run=run_id(runs["T"]), step=runs["T"].clock.total_steps)
@@ -94,6 +94,10 @@ def test_controls_change_only_what_is_taught(scale: str) -> None:
     assert runs["LS"].teacher == teacher.model_copy(update={"soft": "smoothed"})
     assert runs["U"].teacher == teacher.model_copy(update={"point": start})
     assert runs["SD"].teacher == teacher.model_copy(update={"point": own, "model": hard.model})
+    distilled = Snapshot(run=run_id(runs["D"]), step=hard.clock.total_steps)
+    for labelled, taught in (("DH", "TL"), ("HD", "TE")):
+        # What TL and TE freeze of H these freeze of D, and no teacher comes near the rest.
+        assert runs[labelled] == runs[taught].model_copy(update={"teacher": None, "weights": distilled})
     softer = {arm for arm in runs if arm.startswith("D:")}
     assert {f"D:T={one.temperature:g} mixing={one.mixing:g}" for arm in softer if (one := runs[arm].teacher)} == softer
     for arm in softer:

@@ -85,7 +85,18 @@ def trainings(s: Settings, seed: int) -> dict[str, TrainRecipe]:
     for temperature, mixing in s.softer:
         other = target.model_copy(update={"temperature": temperature, "mixing": mixing})
         found[f"D:T={temperature:g} mixing={mixing:g}"] = _taught(student, other)
-    return found | (_controls(s, teacher, student, target) if s.controls else {})
+    if s.controls:
+        found |= _of_labels(s, student, found["D"]) | _controls(s, teacher, student, target)
+    return found
+
+
+def _of_labels(s: Settings, student: TrainRecipe, distilled: TrainRecipe) -> dict[str, TrainRecipe]:
+    """One half of the distilled student kept, the other trained anew on labels: which half has what it learnt."""
+    shallow, deep = s.parts.before(s.parts.half), s.parts.after(s.parts.half)
+    return {
+        "DH": _grafted(s, student, distilled, kept=shallow, fresh=deep),
+        "HD": _grafted(s, student, distilled, kept=deep, fresh=shallow),
+    }
 
 
 def _controls(s: Settings, teacher: TrainRecipe, student: TrainRecipe, target: Teacher) -> dict[str, TrainRecipe]:
@@ -114,10 +125,17 @@ def _transplants(s: Settings, student: TrainRecipe, teacher: Teacher) -> Mapping
             ("TL", s.parts.before(split), s.parts.after(split)),
             ("TE", s.parts.after(split), s.parts.before(split)),
         ):
-            frozen = Freeze(kept, end="1dur", norm="eval")
-            change = {"weights": end_of(student), "fresh": (*fresh, *s.parts.last), "interventions": (frozen,)}
-            found[f"{arm}{name}"] = _taught(student, teacher).model_copy(update=change)
+            found[f"{arm}{name}"] = _grafted(s, _taught(student, teacher), student, kept, fresh)
     return found
+
+
+def _grafted(
+    s: Settings, recipe: TrainRecipe, source: TrainRecipe, kept: tuple[str, ...], fresh: tuple[str, ...]
+) -> TrainRecipe:
+    """A training that keeps some layers of a finished one as they are, and trains the others anew."""
+    frozen = Freeze(kept, end="1dur", norm="eval")
+    change = {"weights": end_of(source), "fresh": (*fresh, *s.parts.last), "interventions": (frozen,)}
+    return recipe.model_copy(update=change)
 
 
 def _compared(s: Settings, seed: int, student: TrainRecipe, teacher: TrainRecipe) -> CompareRecipe:

@@ -38,8 +38,8 @@ class Settings(Frozen):
 
     `taught` are the teacher's data, `data` the students', both with the subset of the seed. `splits` are further places
     at which the transplants TL and TE are cut than half way; `softer` further temperatures and mixings of D, as pairs;
-    with `controls` there are smoothed labels (LS), an untrained teacher (U) and self-distillation (SD), with `probed`
-    linear probes of H, D and SP.
+    with `controls` there are smoothed labels (LS), an untrained teacher (U), self-distillation (SD) and halves of D
+    (DH, HD), with `probed` linear probes of H, D and SP.
     Layers are compared pairwise where they stand at the same relative depth: `layers` of the student with
     `teacher_layers` of the teacher.
     """

@@ -5,7 +5,8 @@ from closerlook.studies.distillation.settings import Settings
 ARMS = {
     "T": "T: teacher", "H": "H: hard labels", "D": "D: distilled", "SP": "SP: soft targets permuted in a class",
     "TL": "TL: deeper half re-trained", "TE": "TE: shallower half re-trained", "LS": "LS: smoothed labels, as soft",
-    "U": "U: untrained teacher", "SD": "SD: taught by H",
+    "U": "U: untrained teacher", "SD": "SD: taught by H", "DH": "DH: D's shallower half, deeper on labels",
+    "HD": "HD: D's deeper half, shallower on labels",
 }  # fmt: skip
 
 
