@@ -33,7 +33,7 @@ from closerlook.studies import STUDIES, Results, StudyPlan
 from closerlook.studies.distillation import analysis, numbers, recipe
 from closerlook.studies.distillation.drawings import drawings
 from closerlook.studies.distillation.settings import SCALES as SETTINGS
-from closerlook.studies.run import StudyOutcome, conclude, price, run_study, study_folder
+from closerlook.studies.run import StudyOutcome, conclude, judge, price, run_study, study_folder
 from closerlook.weights import loaded, named
 
 SCALES = ("smoke", "small", "standard", "paper", "author-code")
@@ -548,7 +548,7 @@ def test_where_all_diverged_the_verdict_is_open(smoke: tuple[Results, StudyOutco
     for role, one in results.plan.roles.items():
         if isinstance(one, CompareRecipe | PredictRecipe | ProbesRecipe):
             lose(results, role)
-    found = analysis.judge(results)
+    found = judge(results.plan, numbers.table(results), results)
     assert {part.effect.answer for part in found.parts} == {"open"}
     assert {(row["arm"], row["quantity"]) for row in numbers.table(results)} == {
         (row["arm"], row["quantity"]) for row in numbers.table(smoke[0])

@@ -1,13 +1,10 @@
 """What every study gives: a plan (recipes by role), and the way from stored numbers to a verdict."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from closerlook.errors import UsageError
-from closerlook.evidence import Verdict
 from closerlook.models import is_target, load_target
 from closerlook.report import Figure, Table
 from closerlook.runs.identity import source_hash
@@ -93,27 +90,17 @@ class Results:
         return role in self.plan.roles and not (self.folder(role).path / "results" / "missing.json").exists()
 
 
-def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows arm, seed, quantity, value as CSV, which ``closerlook verdict`` takes."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["arm", "seed", "quantity", "value"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 @dataclass(frozen=True)
 class Study:
     """A study by its functions: `plan` makes the graph, the others read what it left.
 
-    `judge` applies the plan's rule, `table` is what it judged as CSV, `figures` and `tables` fill the report, `notes`
-    stand at its end.
+    `table` gives the rows arm, seed, quantity, value that the plan's rule judges, `figures` and `tables` fill the
+    report, `notes` stand at its end.
     """
 
     plan: Callable[..., StudyPlan]
     question: str
-    judge: Callable[[Results], Verdict]
-    table: Callable[[Results], str]
+    table: Callable[[Results], list[dict[str, Any]]]
     figures: Callable[[Results], tuple[Figure, ...]]
     tables: Callable[[Results], tuple[Table, ...]]
     notes: tuple[str, ...]

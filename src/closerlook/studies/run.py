@@ -1,18 +1,21 @@
 """Run a study: its graph, then verdict, figures and report, in a folder beside its runs."""
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from closerlook import files, report
 from closerlook.evidence import Verdict
+from closerlook.evidence import verdict as verdict_of
 from closerlook.launch import Event, launch, pool
 from closerlook.runs.environment import environment
 from closerlook.runs.identity import run_id
 from closerlook.runs.store import Store, only_one
 from closerlook.steps.cost import cost
-from closerlook.studies import STUDIES
+from closerlook.studies import STUDIES, predictions
 from closerlook.studies.plan import Results, StudyPlan
 
 
@@ -48,15 +51,30 @@ def run_study(plan: StudyPlan, root: Path, jobs: int, progress: Callable[[Event]
         return conclude(plan, root)
 
 
+def judge(plan: StudyPlan, table: list[dict[str, Any]], results: Results) -> Verdict:
+    """The verdict of the plan's rule on its table; a run that diverged counts as guessing."""
+    return verdict_of(table, plan.rule, plan.setting, chance=predictions.known_chance(results))
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows arm, seed, quantity, value as CSV, which ``closerlook verdict`` takes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["arm", "seed", "quantity", "value"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 def conclude(plan: StudyPlan, root: Path) -> StudyOutcome:
     """Judge the stored numbers and write table, verdict, figures and report."""
     folder, study = study_folder(plan, root), STUDIES[plan.name]
     results = Results(plan, Store(root))
-    verdict = study.judge(results)
+    table = study.table(results)
+    verdict = judge(plan, table, results)
     runs = {role: run_id(recipe) for role, recipe in plan.roles.items()}
     told = {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "data": plan.data}
     files.write_json(folder / "plan.json", {**told, "runs": runs})
-    files.write_bytes(folder / "table.csv", study.table(results).encode())
+    files.write_bytes(folder / "table.csv", as_csv(table).encode())
     files.write_json(folder / "verdict.json", {**verdict.to_dict(), "runs": runs})
     figures = study.figures(results)
     for figure in figures:

@@ -1,15 +1,13 @@
-"""From stored numbers to verdict and tables of the distillation study."""
+"""What the distillation study asks, and its tables."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
 
-from closerlook import evidence
 from closerlook.report import Table
-from closerlook.studies import predictions
 from closerlook.studies.compared import named, span
 from closerlook.studies.distillation import numbers, probed
 from closerlook.studies.distillation.words import name_of
-from closerlook.studies.plan import Results, as_csv
+from closerlook.studies.plan import Results
 
 QUESTION = "Beyond what soft targets of any origin do, where in the student does this teacher's knowledge sit?"
 NOTES = (
@@ -22,17 +20,6 @@ NOTES = (
     "Sources: Gotmare et al. 2019 (arXiv 1810.13243), section 5; Hinton et al. 2015 (arXiv 1503.02531); Stanton et al. "
     "2021 (arXiv 2106.05945); Kornblith et al. 2019 (arXiv 1905.00414).",
 )
-
-
-def judge(results: Results) -> evidence.Verdict:
-    """The verdict of the plan's rule on the stored numbers."""
-    plan = results.plan
-    return evidence.verdict(numbers.table(results), plan.rule, plan.setting, chance=predictions.known_chance(results))
-
-
-def table_csv(results: Results) -> str:
-    """The judged table as CSV, which ``closerlook verdict`` takes."""
-    return as_csv(numbers.table(results))
 
 
 def tables(results: Results) -> tuple[Table, ...]:

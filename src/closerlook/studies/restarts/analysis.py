@@ -1,13 +1,11 @@
-"""From stored numbers to verdict, tables and figures of the restarts study."""
+"""What the restarts study asks, and its tables."""
 
 from itertools import combinations
 
 import numpy as np
 
-from closerlook import evidence
 from closerlook.report import Table
-from closerlook.studies import predictions
-from closerlook.studies.plan import Results, as_csv
+from closerlook.studies.plan import Results
 from closerlook.studies.restarts import layer_tables, numbers
 from closerlook.studies.restarts.numbers import ARMS
 
@@ -24,17 +22,6 @@ NOTES = (
     "Garipov et "
     "al. 2018 (arXiv 1802.10026); Frankle et al. 2020 (arXiv 1912.05671); Fort et al. 2019 (arXiv 1912.02757).",
 )
-
-
-def judge(results: Results) -> evidence.Verdict:
-    """The verdict of the plan's rule on the stored numbers."""
-    plan = results.plan
-    return evidence.verdict(numbers.table(results), plan.rule, plan.setting, chance=predictions.known_chance(results))
-
-
-def table_csv(results: Results) -> str:
-    """The judged table as CSV, which ``closerlook verdict`` takes."""
-    return as_csv(numbers.table(results))
 
 
 def tables(results: Results) -> tuple[Table, ...]:

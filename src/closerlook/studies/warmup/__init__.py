@@ -1,8 +1,8 @@
 """Warmup: is it enough to warm up the deep layers, and is it needed."""
 
 from closerlook.studies.plan import Study
-from closerlook.studies.warmup import analysis
+from closerlook.studies.warmup import analysis, numbers
 from closerlook.studies.warmup.drawings import drawings
 from closerlook.studies.warmup.recipe import plan
 
-STUDY = Study(plan, analysis.QUESTION, analysis.judge, analysis.table_csv, drawings, analysis.tables, analysis.NOTES)
+STUDY = Study(plan, analysis.QUESTION, numbers.table, drawings, analysis.tables, analysis.NOTES)

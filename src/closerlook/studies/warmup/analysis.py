@@ -1,11 +1,9 @@
-"""From stored numbers to verdict and tables of the warmup study."""
+"""What the warmup study asks, and its tables."""
 
 from collections.abc import Iterator
 
-from closerlook import evidence
 from closerlook.report import Table
-from closerlook.studies import predictions
-from closerlook.studies.plan import Results, as_csv
+from closerlook.studies.plan import Results
 from closerlook.studies.warmup import changes, numbers, sharpest
 from closerlook.studies.warmup.arms import name_of
 
@@ -21,17 +19,6 @@ NOTES = (
     "Sources: Gotmare et al. 2019 (arXiv 1810.13243), section 4; Goyal et al. 2017 (arXiv 1706.02677); Gilmer et al. "
     "2021 (arXiv 2110.04369); Kalra and Barkeshli 2024 (arXiv 2406.09405); Cohen et al. 2021 (arXiv 2103.00065).",
 )
-
-
-def judge(results: Results) -> evidence.Verdict:
-    """The verdict of the plan's rule on the stored numbers."""
-    plan = results.plan
-    return evidence.verdict(numbers.table(results), plan.rule, plan.setting, chance=predictions.known_chance(results))
-
-
-def table_csv(results: Results) -> str:
-    """The judged table as CSV, which ``closerlook verdict`` takes."""
-    return as_csv(numbers.table(results))
 
 
 def tables(results: Results) -> tuple[Table, ...]:
