@@ -1,6 +1,7 @@
 """The figures of a run, by its kind, for a report."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -74,7 +75,14 @@ def _agreement(folder: RunFolder) -> Drawn:
     yield f"Agreement in function on {found.n:,} images.", found.plot()
 
 
+def _sharpness(folder: RunFolder) -> Drawn:
+    found = folder.result("sharpness")
+    lines: dict[str, dict[int | str, Any]] = {"share of the top vector": {0: list(found["shares"].values())}}
+    caption = f"Where the sharpest direction lies (eigenvalue {found['values'][0]:.4g}), {found['n']:,} images."
+    yield caption, figures.layer_profile(list(found["shares"]), lines, "share of the squared norm")
+
+
 _KINDS: Mapping[str, Callable[[RunFolder], Drawn]] = {
     "train": _training, "connect": _training, "profile": _profile, "surface": _surface, "barriers": _barriers,
-    "compare": _compare, "agreement": _agreement,
+    "compare": _compare, "agreement": _agreement, "sharpness": _sharpness,
 }  # fmt: skip

@@ -93,8 +93,17 @@ def _boundary(folder: RunFolder) -> dict[str, Any]:
     return {"largest rate that trains": stored["boundary"], "tried": stored["tried"]}
 
 
+def _sharpness(folder: RunFolder) -> dict[str, Any]:
+    stored = folder.result("sharpness")
+    pairs = enumerate(zip(stored["values"], stored["residuals"], strict=True), start=1)
+    values = {f"eigenvalue {rank}": f"{value:.4g}, to within {residual:.2g}" for rank, (value, residual) in pairs}
+    told = {name: stored[name] for name in ("n", "batches", "loss", "batch_norm", "products", "converged")}
+    shares = {f"share of the top vector in {name}": share for name, share in stored["shares"].items()}
+    return {**values, "critical learning rate": stored["critical_lr"]["value"], **told, **shares}
+
+
 _KINDS: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
     "train": _train, "connect": _connect, "profile": _profile, "surface": _surface, "barriers": _barriers,
     "predict": _predict, "compare": _compare, "agreement": _agreement, "probes": _probes,
-    "boundary": _boundary,
+    "boundary": _boundary, "sharpness": _sharpness,
 }  # fmt: skip

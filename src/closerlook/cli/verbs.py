@@ -12,6 +12,7 @@ VERBS = {
     "barrier": "Read the loss barriers between every two of some checkpoints.",
     "compare": "Compare what the layers of two checkpoints hold.",
     "agreement": "Read how far two checkpoints agree in what they predict: a student and its teacher.",
+    "sharpness": "Read how curved the loss is at checkpoints, where, and whether a learning rate can bear it.",
     "diagnose warmup": "Find out by training whether a network needs a warmup, how long, because of which block.",
     "layers": "List the layers of a network by the names that compare takes.",
     "verdict": "Judge a table of measurements by a rule.",

@@ -370,9 +370,31 @@ class ProbesRecipe(Frozen):
     seed: int = 0
 
 
+class SharpnessRecipe(Frozen):
+    """The largest Hessian eigenvalues at a point and the critical learning rate along its gradient, on one split.
+
+    `examples` are the first ones of the split, all of them unless told otherwise. `blocks` names, by patterns of
+    parameters, those whose own largest eigenvalue is read too. `seed` is that of the first Lanczos vector.
+    """
+
+    kind: Literal["sharpness"] = "sharpness"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    point: PointRef
+    split: Split = "train"
+    examples: int | None = None
+    batch_size: int = 500
+    top: int = 1
+    blocks: dict[str, tuple[str, ...]] = {}
+    batch_norm: Literal["batch", "running"] = "batch"
+    tolerance: float = 0.01
+    seed: int = 0
+
+
 Recipe = (
     TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe | CompareRecipe
-    | BoundaryRecipe | AgreementRecipe | ProbesRecipe
+    | BoundaryRecipe | AgreementRecipe | ProbesRecipe | SharpnessRecipe
 )  # fmt: skip
 ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
 

@@ -6,7 +6,15 @@ from closerlook import files
 from closerlook.batches import feed_for
 from closerlook.errors import NotFiniteError, PointMissingError
 from closerlook.evaluation import batch_norms, estimate_batch_stats
-from closerlook.runs.recipe import AgreementRecipe, CompareRecipe, File, ModelSpec, PointRef, ProbesRecipe
+from closerlook.runs.recipe import (
+    AgreementRecipe,
+    CompareRecipe,
+    File,
+    ModelSpec,
+    PointRef,
+    ProbesRecipe,
+    SharpnessRecipe,
+)
 from closerlook.runs.store import RunFolder
 from closerlook.similarity import Comparison
 from closerlook.similarity.compare import compare
@@ -53,7 +61,10 @@ def _compared(recipe: CompareRecipe, folder: RunFolder) -> Comparison:
 
 
 def trained(
-    spec: ModelSpec, ref: PointRef, recipe: CompareRecipe | AgreementRecipe | ProbesRecipe, folder: RunFolder
+    spec: ModelSpec,
+    ref: PointRef,
+    recipe: CompareRecipe | AgreementRecipe | ProbesRecipe | SharpnessRecipe,
+    folder: RunFolder,
 ) -> nn.Module:
     """The network with a point's weights; without batch-norm statistics it gets those of the images kept for them."""
     model = network(spec, recipe.data, seed=0)

@@ -22,6 +22,7 @@ from closerlook.runs.recipe import (
     ProbesRecipe,
     ProfileRecipe,
     Recipe,
+    SharpnessRecipe,
     Snapshot,
     SurfaceRecipe,
     TrainRecipe,
@@ -35,6 +36,8 @@ _KNOWN: dict[str, tuple[tuple[int, ...], int, int]] = {
     "mnist5k": ((1, 32, 32), 10, 1000), "synthetic": ((1, 16, 16), 10, 500),
 }  # fmt: skip
 _BACKWARD = 3  # a training step costs about three forward passes
+_PRODUCTS = 5  # with the Hessian, until an eigenvalue is known: mostly 3 to 10
+_CRITICAL = 4  # passes forward and backward of a critical learning rate
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def counts(recipe: Recipe) -> tuple[int, int]:
     per_split = {"train": data.n_read, "test": data.n_test or test}
     if isinstance(recipe, AgreementRecipe | CompareRecipe | ProbesRecipe):
         return 0, _of_two(recipe, per_split)
+    if isinstance(recipe, SharpnessRecipe):
+        return 0, (recipe.examples or per_split[recipe.split]) * _of_curvature(recipe)
     read = sum(per_split[split] for split in recipe.splits)
     if isinstance(recipe, PredictRecipe):
         bare = len(recipe.points) - _complete(recipe.points.values())
@@ -99,6 +104,12 @@ def _of_two(recipe: AgreementRecipe | CompareRecipe | ProbesRecipe, per_split: d
         return (1 + (recipe.b is not None)) * (recipe.data.n_validation + per_split["test"])
     others = isinstance(recipe, CompareRecipe) and "random" in recipe.nulls
     return (2 + others) * per_split[recipe.split]
+
+
+def _of_curvature(recipe: SharpnessRecipe) -> int:
+    """About how many forward passes: a gradient each for the whole and for every block, and a gradient's per factor."""
+    gradients, products = 1 + len(recipe.blocks), _PRODUCTS * (recipe.top + len(recipe.blocks))
+    return _BACKWARD * (gradients + 3 * products + _CRITICAL)
 
 
 def _tries(recipe: BoundaryRecipe) -> int:
