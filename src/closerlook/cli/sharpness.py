@@ -36,7 +36,7 @@ def sharpness(
     Each eigenvalue with a bound on its error, the share of its vector in every layer, and the critical learning rate,
     at which a step along the gradient stops to lower the loss. With --lr also whether the sharpness is above or below
     what SGD can bear. Of the mean loss without weight decay, in fp32, with dropout off. The same command again reuses
-    what is finished, also for another learning rate. --seed draws the start of the search, too.
+    what is finished, also for another learning rate. The seed draws the start of the search too.
 
     Parameters
     ----------
