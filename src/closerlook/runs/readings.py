@@ -1,0 +1,144 @@
+"""Recipes of steps that read: losses on paths and planes, predictions, similarities, probes, curvature."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from closerlook.runs.points import PointRef
+from closerlook.runs.specs import BatchStats, DataSpec, Frozen, MemoryFormat, ModelSpec, Precision, Split
+
+
+class Reading(Frozen):
+    """What every step that reads losses shares: splits, batch-norm policy, batch size, precision and layout."""
+
+    data: DataSpec
+    model: ModelSpec
+    splits: tuple[Split, ...] = ("train", "test")
+    batch_stats: BatchStats = "recompute"
+    batch_size: int = 500
+    precision: Precision = "fp32"
+    memory_format: MemoryFormat = "channels_last"
+
+
+class ProfileRecipe(Reading):
+    """Read metrics along a segment or curve through the given control points, all or to a tolerance in nats."""
+
+    kind: Literal["profile"] = "profile"
+    version: Literal[2] = 2
+    curve: Literal["line", "polychain", "bezier"] = "line"
+    points: tuple[PointRef, ...]
+    t: int = 25
+    tolerance: float | None = None
+    level: float = 0.95
+
+
+class SurfaceRecipe(Reading):
+    """Read metrics on the plane through three points, with others projected on it."""
+
+    kind: Literal["surface"] = "surface"
+    version: Literal[2] = 2
+    points: tuple[PointRef, PointRef, PointRef]
+    marks: dict[str, PointRef] = Field(default={})
+    grid: tuple[int, int] = (21, 21)
+    margin: float = 0.2
+    tolerance: float | None = None
+
+
+class BarriersRecipe(Reading):
+    """Barriers between all pairs of points."""
+
+    kind: Literal["barriers"] = "barriers"
+    version: Literal[2] = 2
+    points: dict[str, PointRef]
+    t: int = 11
+
+
+class PredictRecipe(Reading):
+    """Logits of points on the whole test set; an average of weights gets statistics of its own."""
+
+    kind: Literal["predict"] = "predict"
+    version: Literal[1] = 1
+    points: dict[str, PointRef]
+
+
+class CompareRecipe(Frozen):
+    """Similarities of the layers of two networks on one split; `model_b` is B's network where it is another one."""
+
+    kind: Literal["compare"] = "compare"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    model_b: ModelSpec | None = None
+    a: PointRef
+    b: PointRef
+    layers_a: tuple[str, ...] = ("*",)
+    layers_b: tuple[str, ...] | None = None
+    measures: tuple[str, ...] = ("cca", "cka", "procrustes")
+    conv: Literal["mean", "positions", "flatten", "spectral"] = "mean"
+    tokens: Literal["mean", "positions", "first", "flatten"] = "mean"
+    nulls: tuple[Literal["random", "shuffled"], ...] = ()
+    intervals: bool = False
+    insist: bool = False
+    cut: float = 1.0
+    split: Split = "train"
+    batch_size: int = 500
+    seed: int = 0
+
+
+class AgreementRecipe(Frozen):
+    """Agreement in function of two networks on one split; `model_b` is B's network where it is another one."""
+
+    kind: Literal["agreement"] = "agreement"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    model_b: ModelSpec | None = None
+    a: PointRef
+    b: PointRef
+    split: Split = "test"
+    temperature: float = 1.0
+    level: float = 0.95
+    batch_size: int = 500
+
+
+class ProbesRecipe(Frozen):
+    """Linear probes of the layers of network `a`: to the labels, or to the logits of `b`, a teacher.
+
+    They are fitted on the validation images, which nothing was trained on, and scored on test images. `model_b` is the
+    teacher's network where it is another one.
+    """
+
+    kind: Literal["probes"] = "probes"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    model_b: ModelSpec | None = None
+    a: PointRef
+    b: PointRef | None = None
+    layers: tuple[str, ...] = ("*",)
+    conv: Literal["mean", "flatten"] = "mean"
+    tokens: Literal["mean", "first", "flatten"] = "mean"
+    batch_size: int = 500
+    seed: int = 0
+
+
+class SharpnessRecipe(Frozen):
+    """The largest Hessian eigenvalues at a point and the critical learning rate along its gradient, on one split.
+
+    `examples` are the first ones of the split, all of them unless told otherwise. `blocks` names, by patterns of
+    parameters, those whose own largest eigenvalue is read too. `seed` is that of the first Lanczos vector.
+    """
+
+    kind: Literal["sharpness"] = "sharpness"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    point: PointRef
+    split: Split = "train"
+    examples: int | None = None
+    batch_size: int = 500
+    top: int = 1
+    blocks: dict[str, tuple[str, ...]] = Field(default={})
+    batch_norm: Literal["batch", "running"] = "batch"
+    tolerance: float = 0.01
+    seed: int = 0
