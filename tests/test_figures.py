@@ -62,6 +62,7 @@ MAKERS: dict[str, Callable[[Axes | None], Axes]] = {
     "matrix": lambda ax=None: figures.matrix([[0, 1.5], [-1.5, 0]], ["a", "b"], "barrier", ax=ax, groups=["s", "t"]),
     "surface": of_surface,
     "forest": lambda ax=None: figures.forest([{**PART, "answer": "yes", "unit": "nats"}], ax),
+    "setups": lambda ax=None: figures.setups({"E1": dict.fromkeys("AB", {**PART, "answer": "no", "unit": "1"})}, ax),
     "causal_map": of_causes,
     "phase_diagram": of_phases,
     "sharpness_trace": of_sharpness,
@@ -87,7 +88,7 @@ def test_every_axis_is_labelled(name: str) -> None:
         has_scale = [axis for axis in (one.xaxis, one.yaxis) if len(axis.get_ticklocs())]
         assert has_scale
         assert any(axis.get_label_text().strip() for axis in has_scale)
-    if name != "forest":
+    if name not in ("forest", "setups"):
         assert ax.get_xlabel()
         assert ax.get_ylabel()
 

@@ -12,12 +12,13 @@ from closerlook.figures.parts import forest
 from closerlook.figures.paths import aligned, path, segments
 from closerlook.figures.phases import phase_diagram
 from closerlook.figures.planes import surface
+from closerlook.figures.setups import setups
 from closerlook.figures.sharpness import sharpness_trace
 from closerlook.figures.style import panels
 from closerlook.figures.svg import to_svg
 
 __all__ = [
     "accuracy", "aligned", "block_shares", "causal_map", "estimates", "forest", "gains", "heat_map", "layer_profile",
-    "learning_rate", "matrix", "norms", "panels", "path", "phase_diagram", "segments", "sharpness_trace", "surface",
-    "to_svg", "updates",
+    "learning_rate", "matrix", "norms", "panels", "path", "phase_diagram", "segments", "setups", "sharpness_trace",
+    "surface", "to_svg", "updates",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from closerlook.figures.style import INK, MUTED, font_size, panels, plain
 
 SIGNS = {"yes": "▲", "no": "▼", "open": "◇"}
-_COLORS = {"yes": "#0072B2", "no": "#D55E00"}
+COLORS = {"yes": "#0072B2", "no": "#D55E00"}
 
 
 def forest(parts: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
@@ -39,16 +39,16 @@ def forest(parts: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
     """
     ax = ax or panels(height=0.2 + 1.05 * max(1, len(parts)))[0]
     ax.set_axis_off()
-    ranges = _ranges(parts)
+    limits = ranges(parts)
     height = 1 / max(1, len(parts))
     for index, part in enumerate(parts):
         row = ax.inset_axes((0.02, 1 - (index + 0.62) * height, 0.96, 0.36 * height))
-        row.set_xlim(*ranges[str(part.get("unit", ""))])
+        row.set_xlim(*limits[str(part.get("unit", ""))])
         _draw(row, part)
     return ax
 
 
-def _numbers(part: Mapping[str, Any], *names: str) -> list[float]:
+def numbers(part: Mapping[str, Any], *names: str) -> list[float]:
     """Return the finite numbers that stand under these names; lists and mappings count with all their entries."""
     found: list[Any] = []
     for name in names:
@@ -58,17 +58,18 @@ def _numbers(part: Mapping[str, Any], *names: str) -> list[float]:
     return [float(value) for value in found if value is not None and np.isfinite(value)]
 
 
-def _intervals(part: Mapping[str, Any]) -> list[list[float]]:
+def intervals(part: Mapping[str, Any]) -> list[list[float]]:
     """Low and high of every interval of a part that has both, the one that gives the answer first."""
-    bounds = [_numbers(each, "low", "high") for each in part.get("intervals") or [part]]
+    bounds = [numbers(each, "low", "high") for each in part.get("intervals") or [part]]
     return [both for both in bounds if len(both) == 2]
 
 
-def _ranges(parts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+def ranges(parts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Return the range of x that parts of each unit share."""
     by_unit: dict[str, list[float]] = {}
     for part in parts:
         by_unit.setdefault(str(part.get("unit", "")), [0.0]).extend(
-            [*_numbers(part, "values", "effect", "margin"), *chain.from_iterable(_intervals(part))]
+            [*numbers(part, "values", "effect", "margin"), *chain.from_iterable(intervals(part))]
         )
     pad = {unit: 0.06 * (max(seen) - min(seen)) or 1.0 for unit, seen in by_unit.items()}
     return {unit: (min(seen) - pad[unit], max(seen) + pad[unit]) for unit, seen in by_unit.items()}
@@ -76,15 +77,15 @@ def _ranges(parts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]
 
 def _draw(row: Axes, part: Mapping[str, Any]) -> None:
     answer = str(part.get("answer", "open"))
-    color = _COLORS.get(answer, INK)
+    color = COLORS.get(answer, INK)
     row.axvline(0, color=MUTED, linewidth=0.8)
-    for margin in _numbers(part, "margin"):
+    for margin in numbers(part, "margin"):
         row.axvline(margin, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
-    for bounds, width in zip(_intervals(part), (5, 1.5, 1.5), strict=False):  # the first one decides the answer shown
+    for bounds, width in zip(intervals(part), (5, 1.5, 1.5), strict=False):  # the first one decides the answer shown
         row.plot(bounds, [0.3, 0.3], color=color, linewidth=width, solid_capstyle="butt")
-    for effect in _numbers(part, "effect"):
+    for effect in numbers(part, "effect"):
         row.plot([effect], [0.3], marker="D", markersize=7, color=color, markeredgecolor="white")
-    values = np.array(_numbers(part, "values"))
+    values = np.array(numbers(part, "values"))
     row.plot(values, _spread_out(values, row.get_xlim()), "o", markersize=5, color="none", markeredgecolor=INK)
     _caption(row, part, answer)
 
@@ -108,16 +109,17 @@ def _caption(row: Axes, part: Mapping[str, Any], answer: str) -> None:
     row.spines[["left", "right", "top"]].set_visible(False)
     row.tick_params(labelsize=size)
     row.locator_params(axis="x", nbins=6)
-    name = _clipped(f"{part['name']} {part.get('contrast', '')}".strip(), 46)
-    title = f"{SIGNS.get(answer, '')} {name}: {_clipped(answer, 12)}".replace(" - ", " \N{MINUS SIGN} ")
+    name = clipped(f"{part['name']} {part.get('contrast', '')}".strip(), 46)
+    title = f"{SIGNS.get(answer, '')} {name}: {clipped(answer, 12)}".replace(" - ", " \N{MINUS SIGN} ")
     row.set_title(plain(title), loc="left", fontsize=size, weight="bold")
-    effect = "".join(_short(value) for value in _numbers(part, "effect")) or "effect not known, unit:"
-    interval = "".join(f" [{_short(low)}, {_short(high)}]" for low, high in _intervals(part)[:1])
-    label = f"{effect}{interval} {_clipped(part.get('unit', ''), 36)}"
+    effect = "".join(_short(value) for value in numbers(part, "effect")) or "effect not known, unit:"
+    interval = "".join(f" [{_short(low)}, {_short(high)}]" for low, high in intervals(part)[:1])
+    label = f"{effect}{interval} {clipped(part.get('unit', ''), 36)}"
     row.set_xlabel(plain(label), fontsize=size, labelpad=1, loc="left")
 
 
-def _clipped(text: object, letters: int) -> str:
+def clipped(text: object, letters: int) -> str:
+    """Return a text cut to so many letters."""
     whole = str(text)
     return whole if len(whole) <= letters else whole[: letters - 1] + "…"
 
