@@ -62,7 +62,7 @@ MAKERS: dict[str, Callable[[Axes | None], Axes]] = {
     "matrix": lambda ax=None: figures.matrix([[0, 1.5], [-1.5, 0]], ["a", "b"], "barrier", ax=ax, groups=["s", "t"]),
     "surface": of_surface,
     "forest": lambda ax=None: figures.forest([{**PART, "answer": "yes", "unit": "nats"}], ax),
-    "setups": lambda ax=None: figures.setups({"E1": dict.fromkeys("AB", {**PART, "answer": "no", "unit": "1"})}, ax),
+    "setups": lambda ax=None: figures.setups({"E1": {name: {**PART, "unit": "1"} for name in "AB"}}, ax),
     "causal_map": of_causes,
     "phase_diagram": of_phases,
     "sharpness_trace": of_sharpness,

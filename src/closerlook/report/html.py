@@ -103,15 +103,30 @@ def render(report: Report) -> str:
     >>> render(Report("Restarts", "Do restarts escape?"))[:15]
     '<!doctype html>'
     """
+    return page(report.title, content(report))
+
+
+def page(title: str, content: str) -> str:
+    """One HTML document around what stands in it."""
+    return fill("page.html", title=title, content=Markup(content))
+
+
+def content(report: Report, folded: bool = False) -> str:
+    """What a report shows, without the document around it; `folded` hides the longer sections behind their names."""
     parts = words.parts_of(report.verdict)
     drawing = to_svg(forest(parts), title="Parts of the verdict", name="verdict-parts") if parts else ""
     _refuse_repeated_ids([*(figure.svg for figure in report.figures), drawing])
     _refuse_repeats([f"figure {figure.id}" for figure in report.figures] + [f"table {t.id}" for t in report.tables])
-    return _environment().get_template("report.html").render(
-        report=report, parts=parts, seeds=words.seeds_of(parts), drawing=Markup(drawing),
+    return fill(
+        "content.html", report=report, folded=folded, parts=parts, seeds=words.seeds_of(parts), drawing=Markup(drawing),
         controls=words.readings_of(report.verdict, "controls"),
         illustrations=words.readings_of(report.verdict, "illustrations"),
     )  # fmt: skip
+
+
+def fill(template: str, **values: Any) -> str:
+    """A template with its values, all of them escaped."""
+    return _environment().get_template(template).render(**values)
 
 
 def write(report: Report, path: str | Path) -> Path:
