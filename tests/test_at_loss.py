@@ -11,7 +11,7 @@ from closerlook.errors import NotFiniteError, PointMissingError, UsageError
 from closerlook.runs.recipe import AtLoss, CompareRecipe, DataSpec, File, ModelSpec, Snapshot
 from closerlook.runs.store import RunFolder
 from closerlook.steps import compare
-from closerlook.steps.setting import at_loss
+from closerlook.steps.points import at_loss
 
 DATA = DataSpec(name="digits", n_train=40, n_validation=0, n_statistics=0, n_read=20, n_test=20, seed=0)
 

@@ -18,7 +18,7 @@ from closerlook.diagnosis import Settings, recipes_of, settings_for
 from closerlook.diagnosis.arms import arms_of, name_of
 from closerlook.diagnosis.blocks import blocks_of_depth
 from closerlook.diagnosis.drawings import drawings
-from closerlook.diagnosis.findings import Findings, find, spread
+from closerlook.diagnosis.findings import Findings, find, summary
 from closerlook.diagnosis.outcomes import Outcome, Outcomes
 from closerlook.diagnosis.words import advice, lines
 from closerlook.errors import UsageError
@@ -219,7 +219,7 @@ def test_where_a_seed_trains_by_chance_the_rate_is_too_high() -> None:
 
 
 def test_one_seed_has_no_interval() -> None:
-    assert spread([0.3]) == {"mean": 0.3, "low": None, "high": None, "n": 1, "level": 0.9}
+    assert summary([0.3]) == {"mean": 0.3, "low": None, "high": None, "n": 1, "level": 0.9}
 
 
 # The command.

@@ -29,7 +29,7 @@ from closerlook.runs.store import Store
 from closerlook.similarity import Comparison, Moments, cka
 from closerlook.steps import run_step
 from closerlook.steps.setting import fixed_batches, network, parts
-from closerlook.studies import STUDIES, Results, StudyPlan
+from closerlook.studies import STUDIES, Results, StudyPlan, stored
 from closerlook.studies.distillation import analysis, numbers, recipe
 from closerlook.studies.distillation.drawings import drawings
 from closerlook.studies.distillation.settings import SCALES as SETTINGS
@@ -232,12 +232,12 @@ def planted(values: Array) -> Comparison:
         kind: dict.fromkeys(MEASURES, np.where(np.isnan(of), None, of).tolist())  # type: ignore[arg-type]
         for kind, of in (("value", table), ("corrected", table), ("chance", np.zeros_like(table)))
     }
-    stored = {
+    told = {
         "side_a": side, "side_b": side, "tables": tables, "measures": list(MEASURES), "n": 100, "handling": {
             "conv": "mean", "tokens": "mean",
         }, "dtype": "float64", "notes": [], "label": "planted",
     }  # fmt: skip
-    return Comparison.from_dict(stored)
+    return Comparison.from_dict(told)
 
 
 def plant(made: StudyPlan, root: Path, similar: Callable[[str, int, int], Array | None]) -> Results:
@@ -401,7 +401,7 @@ def test_the_table_is_what_the_stored_runs_say(smoke: tuple[Results, StudyOutcom
         rows = judged(results, seed)
         apart = {}
         teacher, targets = probabilities(results, f"T/{seed}/predict")
-        for arm in numbers.arms_of(results):
+        for arm in stored.arms_of(results):
             said, _ = probabilities(results, f"{arm}/{seed}/predict")
             apart[arm] = float((teacher * np.log(teacher / said)).sum(1).mean())
             if arm in ("T", "H", "D", "SP", "TL", "TE", "LS", "U") or arm.startswith("D:"):
@@ -413,11 +413,11 @@ def test_the_table_is_what_the_stored_runs_say(smoke: tuple[Results, StudyOutcom
                 wanted = (apart["H"] - apart[arm]) / whole if whole > 0 else math.nan
                 assert rows.pop((arm, "recovered_divergence")) == pytest.approx(wanted, rel=1e-2, nan_ok=True)
         assert {quantity.partition(":")[0] for _, quantity in rows} == {"depth_contrast", "specific_contrast"}
-        stored = {
+        told = {
             arm: results.folder(f"{arm}/{seed}/layers-{seed}").result("compare")["tables"]["corrected"]["cka"]
             for arm in ("H", "D")
         }
-        hard, taught = (np.diagonal(np.array(stored[arm], dtype=float)) for arm in ("H", "D"))
+        hard, taught = (np.diagonal(np.array(told[arm], dtype=float)) for arm in ("H", "D"))
         g = (taught - hard) / (1 - hard)
         assert rows["D", "depth_contrast:cka"] == pytest.approx(g[1:].mean() - g[:1].mean(), rel=1e-9)
     assert len(list(csv.DictReader((outcome.folder / "table.csv").read_text().splitlines()))) == len(

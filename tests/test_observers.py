@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import closerlook as cl
-from closerlook.curvature.trace_of_training import SharpnessTrace
+from closerlook.curvature.while_training import SharpnessTrace
 from closerlook.data import TensorBatches
 from closerlook.errors import UsageError
 from closerlook.schedules import Constant, LinearDecay
@@ -152,7 +152,7 @@ def test_a_step_of_known_angle(size: float) -> None:
     (row,) = cl.train(
         layer, [torch.zeros(3, 2).double()], lr=size, epochs=1, batch_fn=pull, observers=[cl.LayerTrace()]
     ).observations
-    found = row["layers"]["weight"]
+    found = row["layers"]["(model)"]
     expected = {"gradient": 1.0, "update": size, "distance": size}
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-15)
     assert found["angle"] == pytest.approx(math.atan(size), rel=1e-9)
@@ -220,7 +220,7 @@ def test_blocks_are_patterns() -> None:
 
 
 def test_a_block_of_nothing_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"matches 'haed\.\*'"):
+    with pytest.raises(UsageError, match=r"in the block 'late' \(haed\.\*\)"):
         train(observers=[cl.LayerTrace(blocks={"late": "haed.*"})], out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

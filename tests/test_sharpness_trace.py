@@ -10,7 +10,7 @@ from torch import nn
 
 import closerlook as cl
 from closerlook.curvature import stability_threshold
-from closerlook.curvature.trace_of_training import SharpnessTrace
+from closerlook.curvature.while_training import SharpnessTrace
 from closerlook.data import TensorBatches
 from closerlook.durations import Clock
 from closerlook.errors import UsageError

@@ -45,7 +45,8 @@ from closerlook.schedules import Constant, Restarts
 from closerlook.steps import cost as cost_module
 from closerlook.steps import run_step
 from closerlook.steps.cost import cost, flops_per_image
-from closerlook.steps.setting import Resolver, network, parts, source, training_batches
+from closerlook.steps.points import Resolver
+from closerlook.steps.setting import network, parts, source, training_batches
 
 DATA = DataSpec(name="digits", n_train=300, n_validation=100, n_statistics=80, n_read=120, seed=100)
 MODEL = ModelSpec(name="vgg11_bn", options={"width": 0.0625, "head": "linear", "init": "he"})

@@ -359,7 +359,8 @@ def test_a_diverged_arm_is_a_result(smoke: tuple[Path, StudyOutcome], tmp_path: 
     answers = {part.part.name: part.effect.answer for part in outcome.verdict.parts}
     assert answers["E1"] == "open"
     page, map_ = outcome.report.read_text(), (outcome.folder / "figures" / "layers-cka.svg").read_text()
-    assert "Missing, for a run that diverged: K, seed 0; S, seed 0; S, seed 1; S, seed 2." in page
+    missing = "K, seed 0; S, seed 0; S, seed 1; S, seed 2"
+    assert f"Missing, where a run diverged before or never got there: {missing}." in page
     assert "K (2 of 3)" in map_
     rows = next(table.rows for table in layer_tables.tables(Results(plan, Store(root))) if table.id == "layers-cka")
     assert all(row[4][0] is None and None not in row[3] and row[5] == (None,) * 3 for row in rows)

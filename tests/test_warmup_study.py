@@ -201,6 +201,8 @@ def planted(monkeypatch: pytest.MonkeyPatch, accuracy: dict[str, list[float]], l
     def boundary(results: Results, role: str) -> dict[str, Any] | None:
         _, arm, seed = role.split("/")
         value = limits[arm][plan.seeds.index(int(seed))]
+        if value in ("below", "above"):
+            return {"boundary": 1.0, "beyond": value}
         return None if value is None else {"boundary": value, "beyond": None}
 
     monkeypatch.setattr(numbers, "boundary", boundary)
@@ -230,6 +232,15 @@ def test_planted_numbers_are_judged_and_every_row_is_used(rule: str, monkeypatch
     assert [answers[f"{letter}({arm})"] for arm in ("WD", "WS", "P")] == ["yes", "no", "no"]
     assert answers["H(FD)"] == "no"
     assert not any("not used" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("beyond", ["below", "above", None])
+def test_a_boundary_beyond_the_grid_leaves_no_share(beyond: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {**LIMITS, "WD": [beyond, *LIMITS["WD"][1:]]}
+    rows = numbers.table(planted(monkeypatch, ACCURACY, limits))
+    shares = [row["value"] for row in rows if (row["arm"], row["quantity"]) == ("WD", "boundary_share")]
+    assert math.isnan(shares[0])
+    assert np.isfinite(shares[1:]).all()
 
 
 def test_a_run_that_diverged_counts_as_guessing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,11 +326,12 @@ def test_a_smoke_run_goes_from_data_to_report(smoke: tuple[Path, StudyOutcome]) 
     held = {(row["arm"], row["quantity"]): row["value"] for row in numbers.table(results)}
     logits = np.load(results.folder("WD/0/predict").path / "results/logits.npz")
     assert held["WD", "accuracy"] == np.mean(logits["end"].argmax(1) == logits["targets"])
-    limit = json.loads((results.folder("boundary/W/0").path / "results/boundary.json").read_text())["boundary"]
-    assert held["W", "boundary"] == limit
-    first = {arm: numbers.epochs(results, f"{arm}/0/train")[0]["loss"] for arm in ("N", "W")}
+    found = json.loads((results.folder("boundary/W/0").path / "results/boundary.json").read_text())
+    limit = math.nan if found["beyond"] else found["boundary"]
+    assert held["W", "boundary"] == pytest.approx(limit, rel=0, nan_ok=True)
+    first = {arm: results.folder(f"{arm}/0/train").epochs()[0]["loss"] for arm in ("N", "W")}
     missing = (results.folder("N/0/layers-loss").path / "results" / "missing.json").exists()
-    ends = [row["loss"] for row in numbers.epochs(results, "N/0/train")]
+    ends = [row["loss"] for row in results.folder("N/0/train").epochs()]
     assert missing == (min(ends) > first["W"])
 
 
@@ -354,7 +366,7 @@ def test_a_diverged_arm_is_a_result(smoke: tuple[Path, StudyOutcome], tmp_path: 
     assert math.isnan(held["N", "accuracy"])
     assert math.isnan(held["WD", "boundary_share"])
     assert numbers.counted(Results(plan, Store(root)))["N"] == {0: 0.1}
-    assert "Missing, for a run that diverged: N, seed 0" in outcome.report.read_text()
+    assert "Missing, where a run diverged before or never got there: N, seed 0" in outcome.report.read_text()
     drawn = {figure.id for figure in changes.drawings(Results(plan, Store(root)))}
     assert "layers-step" in drawn
     assert "layers-step-cka" not in drawn  # there is no N to stand beside W

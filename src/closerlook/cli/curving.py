@@ -10,10 +10,10 @@ from tyro.conf import arg
 
 from closerlook.cli.options import Above, Positive, Real
 from closerlook.curvature import BatchNorm, stability_threshold
-from closerlook.curvature.blocks import blocks_of
 from closerlook.errors import UsageError
 from closerlook.evaluation import batch_norms
 from closerlook.runs.recipe import Split
+from closerlook.weights.blocks import blocks_of
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def figures_of(folder: RunFolder) -> list[Figure]:
 
 
 def _training(folder: RunFolder) -> Drawn:
-    journal = [row for row in folder.journal() if "diverged" not in row]
+    journal = folder.epochs()
     epochs = [row["epoch"] for row in journal]
     if not journal:
         return

@@ -12,6 +12,7 @@ from closerlook.cli.options import DryRun, First, Json
 from closerlook.cli.points import labels, references
 from closerlook.cli.subject import Subject
 from closerlook.cli.work import dry, finish
+from closerlook.curvature.thresholds import against
 from closerlook.errors import UsageError
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import DataSpec, SharpnessRecipe
@@ -87,8 +88,8 @@ def judged(found: Mapping[str, Any], threshold: Mapping[str, float]) -> dict[str
     """A stored result, with the sharpness over the threshold where there is one, and the word for it."""
     if not threshold:
         return dict(found)
-    ratio = found["values"][0] / threshold["threshold"]
-    return {**found, "of_threshold": ratio, "verdict": "above" if ratio > 1 else "below"}
+    value, residual, bound = found["values"][0], found["residuals"][0], threshold["threshold"]
+    return {**found, "of_threshold": value / bound, "verdict": against(value, residual, bound)}
 
 
 def text(result: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from closerlook.curvature.noise_scale import NoiseScale, noise_scale
 from closerlook.curvature.sharpness import Sharpness, sharpness, top_eigenvalues
 from closerlook.curvature.thresholds import stability_threshold
 from closerlook.curvature.trace import Trace, hessian_trace
-from closerlook.curvature.trace_of_training import SharpnessTrace
+from closerlook.curvature.while_training import SharpnessTrace
 
 __all__ = [
     "BatchNorm", "CriticalLR", "HessianOperator", "NoiseScale", "Ritz", "Sharpness", "SharpnessTrace", "Trace",

@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader, batches_of
-from closerlook.curvature.blocks import Blocks, blocks_of, dots
 from closerlook.curvature.bracket import Bracket, first_rise
 from closerlook.curvature.direction import next_step
 from closerlook.curvature.hessian import HessianOperator
@@ -22,6 +21,7 @@ from closerlook.curvature.modes import BatchNorm
 from closerlook.curvature.opened import Opened, Reading, opened
 from closerlook.errors import UsageError
 from closerlook.views import borrowed
+from closerlook.weights.blocks import Blocks, blocks_of, dots
 
 DOUBLINGS = 20
 
@@ -45,9 +45,6 @@ class CriticalLR(Reading):
     def value(self) -> float:
         """The critical learning rate; infinite where the loss never rises."""
         return self.bracket.value
-
-    def __float__(self) -> float:
-        return self.value
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values; what is infinite is None, and its note says so."""

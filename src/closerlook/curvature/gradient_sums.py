@@ -9,8 +9,8 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-from closerlook.curvature.blocks import dots
 from closerlook.curvature.hessian import HessianOperator
+from closerlook.weights.blocks import dots
 
 GROUPS = 20  # of batches, for the jackknife: as many vectors are kept
 

@@ -13,11 +13,11 @@ from torch import nn
 
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader
-from closerlook.curvature.blocks import Blocks, blocks_of
 from closerlook.curvature.gradient_sums import GradientSums, Noise
 from closerlook.curvature.modes import BatchNorm
 from closerlook.curvature.opened import Reading, opened
 from closerlook.errors import UsageError
+from closerlook.weights.blocks import Blocks, blocks_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,9 +36,6 @@ class NoiseScale(Reading):
     def value(self) -> float:
         """The noise scale in examples."""
         return self.noise.scale
-
-    def __float__(self) -> float:
-        return self.value
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values; what is infinite is None."""

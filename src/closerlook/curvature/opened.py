@@ -33,6 +33,14 @@ class Reading:
     frozen: tuple[str, ...]
     passes: float
 
+    @property
+    def value(self) -> float:
+        """The number that the reading is about, which `float` gives."""
+        raise NotImplementedError
+
+    def __float__(self) -> float:
+        return self.value
+
     def told(self) -> dict[str, Any]:
         """The reading as plain values."""
         names = ("n", "batches", "loss", "batch_norm", "parameters", "passes")

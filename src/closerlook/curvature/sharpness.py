@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader
-from closerlook.curvature.blocks import Blocks, blocks_of, dots
 from closerlook.curvature.hessian import HessianOperator
 from closerlook.curvature.lanczos import Ritz, lanczos
 from closerlook.curvature.modes import BatchNorm
 from closerlook.curvature.opened import Opened, Reading, opened
 from closerlook.curvature.preconditioner import Preconditioner, preconditioner_of
+from closerlook.weights.blocks import Blocks, blocks_of, dots
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,6 @@ class Sharpness(Reading):
     def value(self) -> float:
         """The largest eigenvalue."""
         return float(self.values[0])
-
-    def __float__(self) -> float:
-        return self.value
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the vectors."""

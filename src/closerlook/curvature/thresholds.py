@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -60,6 +60,19 @@ def stability_threshold(optimizer: str | Optimizer, lr: float | None = None, **s
     if lr is not None or settings:
         raise UsageError("an optimizer has its own learning rate and settings; leave them out, or pass its name")
     return min(_named(*_of(optimizer, group)) for group in optimizer.param_groups)
+
+
+def against(value: float, residual: float, threshold: float) -> Literal["above", "below", "within the residual"]:
+    """On which side of a threshold an eigenvalue lies, which is known to within a residual.
+
+    Examples
+    --------
+    >>> against(30.0, 1.0, 20.0), against(20.5, 1.0, 20.0)
+    ('above', 'within the residual')
+    """
+    if abs(value - threshold) <= residual:
+        return "within the residual"
+    return "above" if value > threshold else "below"
 
 
 def _of(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[str, float, dict[str, float]]:

@@ -13,10 +13,10 @@ from torch import nn
 
 from closerlook import figures
 from closerlook.batches import BatchFn, Loader
-from closerlook.curvature.blocks import Blocks, blocks_of, dots
 from closerlook.curvature.modes import BatchNorm
 from closerlook.curvature.opened import Reading, opened
 from closerlook.errors import UsageError
+from closerlook.weights.blocks import Blocks, blocks_of, dots
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,6 @@ class Trace(Reading):
     def value(self) -> float:
         """The estimate of the trace."""
         return self.estimate.value
-
-    def __float__(self) -> float:
-        return self.value
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values."""

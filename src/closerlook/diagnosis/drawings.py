@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from closerlook import figures
-from closerlook.diagnosis.findings import Findings, spread
+from closerlook.diagnosis.findings import Findings
 from closerlook.diagnosis.outcomes import Outcomes
 from closerlook.diagnosis.settings import SLOW
+from closerlook.evidence import spread
 from closerlook.report import Figure
 
 
@@ -25,7 +26,7 @@ def _causes(found: Outcomes, seen: Findings) -> Iterator[Figure]:
         way: [[seen.shares[f"{kind}:{block}"][seed] for seed in seen.unstable] for block in blocks]
         for way, kind in ways.items()
     }
-    means = {way: [_with_ends(row) for row in rows] for way, rows in shares.items()}
+    means = {way: [spread(row) for row in rows] for way, rows in shares.items()}
     ax = figures.causal_map(blocks, shares, means)
     yield Figure(
         "causes", "Whose warmup removes the instability",
@@ -33,11 +34,6 @@ def _causes(found: Outcomes, seen: Findings) -> Iterator[Figure]:
         "frozen for as long; hollow marks are the unstable seeds.",
         figures.to_svg(ax, "Share of warmup's benefit by block", "causes"),
     )  # fmt: skip
-
-
-def _with_ends(values: list[float]) -> list[float]:
-    over = spread(values)
-    return [np.nan if over[name] is None else over[name] for name in ("mean", "low", "high")]
 
 
 def _lengths(found: Outcomes, seen: Findings) -> Iterator[Figure]:

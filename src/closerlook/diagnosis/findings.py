@@ -8,7 +8,7 @@ import numpy as np
 
 from closerlook.diagnosis.outcomes import Outcomes
 from closerlook.diagnosis.settings import MARGIN
-from closerlook.evidence.paired import LEVEL, t_interval
+from closerlook.evidence.paired import LEVEL, spread
 
 HALF = 0.5  # of warmup's benefit: who brings more removes the instability
 State = Literal["unstable", "stable", "worse with warmup", "neither trains"]
@@ -50,10 +50,10 @@ class Findings:
         """As plain values, with intervals over seeds."""
         return {
             "states": dict(self.states),
-            "benefit": {**spread(list(self.benefit.values())), "by_seed": dict(self.benefit)},
-            "slow": {**spread(list(self.slow.values())), "by_seed": dict(self.slow)},
+            "benefit": {**summary(list(self.benefit.values())), "by_seed": dict(self.benefit)},
+            "slow": {**summary(list(self.slow.values())), "by_seed": dict(self.slow)},
             "lengths": {length: {"works_in": list(seeds)} for length, seeds in self.works.items()},
-            "shares": {arm: {**spread(list(of.values())), "by_seed": dict(of), "removes_in": self.removes(arm)}
+            "shares": {arm: {**summary(list(of.values())), "by_seed": dict(of), "removes_in": self.removes(arm)}
                        for arm, of in self.shares.items()},
             "length": self.length,
         }  # fmt: skip
@@ -98,10 +98,8 @@ def _state(found: Outcomes, seed: int, benefit: float) -> State:
     return "unstable" if benefit > MARGIN else "worse with warmup" if benefit < -MARGIN else "stable"
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean of values over seeds, with Student's interval from two seeds on."""
-    if not values:
-        return {"mean": None, "low": None, "high": None, "n": 0, "level": LEVEL}
-    low, high = t_interval(values) if len(values) > 1 else (np.nan, np.nan)
-    ends = [None if np.isnan(end) else float(end) for end in (low, high)]
-    return {"mean": float(np.mean(values)), "low": ends[0], "high": ends[1], "n": len(values), "level": LEVEL}
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Mean of values over seeds, with Student's interval from two seeds on; None for what is not known."""
+    numbers = zip(("mean", "low", "high"), spread(values), strict=True)
+    known = {name: None if np.isnan(number) else number for name, number in numbers}
+    return {**known, "n": len(values), "level": LEVEL}

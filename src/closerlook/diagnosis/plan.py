@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from closerlook.curvature.blocks import blocks_of
 from closerlook.diagnosis.blocks import Blocks, blocks_of_depth
 from closerlook.diagnosis.settings import Settings
 from closerlook.errors import UsageError
@@ -13,6 +12,7 @@ from closerlook.runs.recipe import DataSpec, ModelSpec, OptimizerSpec
 from closerlook.steps.setting import network, source
 from closerlook.steps.sourced import with_source
 from closerlook.weights import named
+from closerlook.weights.blocks import blocks_of
 
 READ, VALIDATION = 200, 2000  # images that carry the sharpness, and at most for the validation
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from closerlook.diagnosis.findings import Findings, spread
+from closerlook.diagnosis.findings import Findings, summary
 from closerlook.diagnosis.outcomes import Outcomes
 from closerlook.diagnosis.settings import MARGIN, SLOW
 
@@ -75,7 +75,7 @@ def _critical(found: Outcomes) -> Iterator[str]:
     if not values:
         yield "the critical learning rate of the first step could not be read"
         return
-    over = spread([float(np.log(value)) for value in values])
+    over = summary([float(np.log(value)) for value in values])
     ends = "" if over["low"] is None else f", {np.exp(over['low']):.3g} to {np.exp(over['high']):.3g}"
     yield (
         f"critical learning rate of the first step {np.exp(over['mean']):.3g}{ends}; in use {lr:g}, "
@@ -103,6 +103,6 @@ def _caveats(found: Outcomes) -> Iterator[str]:
 
 
 def _points(values: list[float]) -> str:
-    over = spread([100 * value for value in values])
+    over = summary([100 * value for value in values])
     ends = "" if over["low"] is None else f" ({over['low']:+.1f} to {over['high']:+.1f}, {100 * over['level']:.0f} %)"
     return f"{over['mean']:+.1f} points{ends}"

@@ -4,7 +4,7 @@ from closerlook.evidence.agreed import Agreed, Agreement
 from closerlook.evidence.conditions import Condition, Gate, Precondition, Remark, all_of, any_of
 from closerlook.evidence.effects import Effect, Interval, paired_effect
 from closerlook.evidence.judge import verdict
-from closerlook.evidence.paired import half_width, t_interval
+from closerlook.evidence.paired import half_width, spread, t_interval
 from closerlook.evidence.questions import Control, Illustration, Part
 from closerlook.evidence.readings import PartResult, Reading
 from closerlook.evidence.rule import Rule
@@ -15,5 +15,5 @@ from closerlook.evidence.verdicts import Verdict
 __all__ = [
     "RULES", "Agreed", "Agreement", "Condition", "Control", "Effect", "Gate", "Illustration", "Interval", "Part",
     "PartResult", "Precondition", "Reading", "Remark", "Rule", "Verdict", "all_of", "any_of", "find_rule",
-    "half_width", "paired_effect", "read_table", "t_interval", "verdict",
+    "half_width", "paired_effect", "read_table", "spread", "t_interval", "verdict",
 ]  # fmt: skip

@@ -70,6 +70,21 @@ def t_interval(differences: ArrayLike, level: float = LEVEL) -> tuple[NDArray[np
     return mean - reach, mean + reach
 
 
+def spread(values: ArrayLike, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean of the values that are known and the ends of its Student t interval; NaN for what too few give.
+
+    Examples
+    --------
+    >>> [round(number, 2) for number in spread([0.3, 0.5, float("nan")])], spread([0.3])[0]
+    ([0.4, -0.23, 1.03], 0.3)
+    """
+    every = np.asarray(values, dtype=np.float64)
+    known = every[np.isfinite(every)]
+    mean = float(known.mean()) if len(known) else np.nan
+    low, high = t_interval(known, level) if len(known) > 1 else (np.nan, np.nan)
+    return mean, float(low), float(high)
+
+
 def sides(differences: ArrayLike, margin: float, level: float = LEVEL) -> NDArray[np.int8]:
     """Side of `margin` on which the whole interval lies: 1 above, -1 below, 0 where it touches it.
 

@@ -151,6 +151,10 @@ class RunFolder:
         """The rows that a training noted, one per epoch."""
         return _rows(self._sound("metrics.jsonl"))
 
+    def epochs(self) -> list[dict[str, Any]]:
+        """The rows of the epochs that a training finished, without that of its divergence."""
+        return [row for row in self.journal() if "diverged" not in row]
+
     def observations(self) -> list[dict[str, Any]]:
         """The rows that the observers of a training gave; none without any."""
         return _rows(self._sound("observations.jsonl"))

@@ -61,16 +61,22 @@ class PredictRecipe(Reading):
     points: dict[str, PointRef]
 
 
-class CompareRecipe(Frozen):
-    """Similarities of the layers of two networks on one split; `model_b` is B's network where it is another one."""
+class TwoNetworks(Frozen):
+    """What every step that reads two networks shares; `model_b` is B's network where it is another one."""
 
-    kind: Literal["compare"] = "compare"
-    version: Literal[1] = 1
     data: DataSpec
     model: ModelSpec
     model_b: ModelSpec | None = None
     a: PointRef
     b: PointRef
+    batch_size: int = 500
+
+
+class CompareRecipe(TwoNetworks):
+    """Similarities of the layers of two networks on one split."""
+
+    kind: Literal["compare"] = "compare"
+    version: Literal[1] = 1
     layers_a: tuple[str, ...] = ("*",)
     layers_b: tuple[str, ...] | None = None
     measures: tuple[str, ...] = ("cca", "cka", "procrustes")
@@ -81,24 +87,17 @@ class CompareRecipe(Frozen):
     insist: bool = False
     cut: float = 1.0
     split: Split = "train"
-    batch_size: int = 500
     seed: int = 0
 
 
-class AgreementRecipe(Frozen):
-    """Agreement in function of two networks on one split; `model_b` is B's network where it is another one."""
+class AgreementRecipe(TwoNetworks):
+    """Agreement in function of two networks on one split."""
 
     kind: Literal["agreement"] = "agreement"
     version: Literal[1] = 1
-    data: DataSpec
-    model: ModelSpec
-    model_b: ModelSpec | None = None
-    a: PointRef
-    b: PointRef
     split: Split = "test"
     temperature: float = 1.0
     level: float = 0.95
-    batch_size: int = 500
 
 
 class ProbesRecipe(Frozen):

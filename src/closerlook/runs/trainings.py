@@ -128,10 +128,10 @@ class BoundaryRecipe(Frozen):
     kind: Literal["boundary"] = "boundary"
     version: Literal[1] = 1
     train: TrainRecipe
-    low: float
-    high: float
-    factor: float = 1.25
-    offset: float = 0.0
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+    factor: float = Field(default=1.25, gt=1)
+    offset: float = Field(default=0.0, ge=0, lt=1)
     trains: float = 0.5
 
     @property
@@ -147,5 +147,5 @@ class BoundaryRecipe(Frozen):
     @property
     def rates(self) -> tuple[float, ...]:
         """The grid of learning rates, from low to high."""
-        count = int(math.log(self.high / self.low) / math.log(self.factor) - self.offset + 1e-9) + 1
+        count = math.floor(math.log(self.high / self.low) / math.log(self.factor) - self.offset + 1e-9) + 1
         return tuple(self.low * self.factor ** (place + self.offset) for place in range(count))

@@ -5,8 +5,9 @@ from closerlook.batches import autocast_dtype
 from closerlook.landscape import connect
 from closerlook.runs.recipe import ConnectRecipe
 from closerlook.runs.store import RunFolder
+from closerlook.steps.points import Resolver
 from closerlook.steps.registry import step
-from closerlook.steps.setting import MEMORY_FORMATS, Resolver, network, training_batches
+from closerlook.steps.setting import MEMORY_FORMATS, network, training_batches
 
 
 @step("connect")

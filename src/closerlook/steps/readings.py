@@ -14,10 +14,10 @@ from closerlook.landscape import Profile, Subspace, Surface, barrier_matrix, pla
 from closerlook.landscape.cells import clear
 from closerlook.runs.recipe import BarriersRecipe, PredictRecipe, ProfileRecipe, Reading, SurfaceRecipe
 from closerlook.runs.store import RunFolder
+from closerlook.steps.points import Resolver
 from closerlook.steps.registry import CELLS, helper, step
 from closerlook.steps.setting import (
     MEMORY_FORMATS,
-    Resolver,
     fixed_batches,
     network,
     parts,

@@ -9,7 +9,8 @@ from closerlook.data import Pair, as_soft_as, permuted_within_class
 from closerlook.errors import UsageError
 from closerlook.runs.recipe import Teacher, TrainRecipe, Whole
 from closerlook.runs.store import RunFolder
-from closerlook.steps.setting import Resolver, fixed_batches, network, parts
+from closerlook.steps.points import Resolver
+from closerlook.steps.setting import fixed_batches, network, parts
 from closerlook.training.interventions import Distil, teacher_logits
 from closerlook.weights import loaded, named
 

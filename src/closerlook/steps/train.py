@@ -7,8 +7,9 @@ from closerlook.batches import autocast_dtype, without_extra
 from closerlook.curvature import SharpnessTrace
 from closerlook.runs.recipe import TrainRecipe
 from closerlook.runs.store import RunFolder
+from closerlook.steps.points import checkpoint
 from closerlook.steps.registry import step
-from closerlook.steps.setting import MEMORY_FORMATS, checkpoint, fixed_batches, parts, training_batches
+from closerlook.steps.setting import MEMORY_FORMATS, fixed_batches, parts, training_batches
 from closerlook.steps.taught import beginning, taught
 from closerlook.training import LayerTrace, TrainResult, train
 from closerlook.training.observers import Instrument

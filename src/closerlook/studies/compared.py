@@ -68,7 +68,7 @@ class Compared:
             said.append("CCA: leading principal directions, as many for every layer; blank where there are fewer.")
         missing = [f"{name}, {seed}" for name, of in self.found.items() for seed, kept in of.items() if kept is None]
         if missing:
-            said.append(f"Missing, for a run that diverged: {'; '.join(missing)}.")
+            said.append(f"Missing, where a run diverged before or never got there: {'; '.join(missing)}.")
         return " ".join(said)
 
     def _kept(self) -> Iterator[Comparison]:

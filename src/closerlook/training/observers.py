@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from closerlook.errors import UsageError
 from closerlook.training.interventions import Subject
 from closerlook.training.loop import Observer, Tick
+from closerlook.weights.blocks import Blocks, blocks_of
 
-Blocks = Mapping[str, str | tuple[str, ...]]
 # A difference of so many entries, and its copy in float64, stay in the cache until they are summed.
 CHUNK = 1 << 15
 
@@ -70,7 +70,7 @@ class LayerTrace(Instrument):
     >>> import closerlook as cl
     >>> data = [(torch.eye(4), torch.arange(4))]
     >>> rows = cl.train(nn.Linear(4, 4), data, lr=0.1, epochs=2, observers=[LayerTrace()]).observations
-    >>> sorted(rows[0]["layers"]["weight, bias"])
+    >>> sorted(rows[0]["layers"]["(model)"])
     ['angle', 'distance', 'gradient', 'similarity', 'update']
     """
 
@@ -84,23 +84,7 @@ class LayerTrace(Instrument):
 
     def bind(self, subject: Subject) -> Observer:
         """Find the blocks and begin to watch."""
-        return _LayerWatch(blocks_of(subject, self.blocks), self.every, subject)
-
-
-def blocks_of(subject: Subject, blocks: Blocks | None = None) -> dict[str, list[str]]:
-    """Names of the trained parameters by block; by default by the module that owns them.
-
-    Raises
-    ------
-    UsageError
-        A block without a parameter.
-    """
-    if blocks is not None:
-        return {block: subject.matching(patterns) for block, patterns in blocks.items()}
-    found: dict[str, list[str]] = {}
-    for name in subject.parameters:
-        found.setdefault(name.rpartition(".")[0], []).append(name)
-    return {block or ", ".join(names): names for block, names in found.items()}
+        return _LayerWatch(blocks_of(tuple(subject.parameters), self.blocks or True), self.every, subject)
 
 
 class _LayerWatch:

@@ -13,12 +13,12 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from closerlook.batches import BatchFn, Feed, Loader, check_loader, feed_for, generators_kept
 from closerlook.curvature import HessianOperator, reading, stability_threshold, top_eigenvalues
-from closerlook.curvature.blocks import dots
 from closerlook.curvature.critical_lr import critical_lr
 from closerlook.curvature.preconditioner import preconditioner_of
 from closerlook.errors import NotFiniteError, UsageError
 from closerlook.evaluation import check_repeatable
 from closerlook.weights import WeightSpace, named
+from closerlook.weights.blocks import dots
 
 MOST_BLOCK_READINGS = 5
 _TOLERANCE = 0.05  # relative: what is read is compared with a threshold, or with the rate in use

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from closerlook import figures
 from closerlook.errors import UsageError
-from closerlook.evidence.paired import LEVEL, t_interval
+from closerlook.evidence.paired import LEVEL, spread
 from closerlook.watching.report import WatchReport
 from closerlook.watching.watch import watch
 
@@ -30,9 +30,8 @@ class Spread:
     @classmethod
     def of(cls, name: str, values: Sequence[float], log: bool = False) -> "Spread":
         """Mean and interval; that of a single seed has no ends."""
-        scaled = np.log(values) if log else np.asarray(values, dtype=float)
-        low, high = t_interval(scaled) if len(values) > 1 else (math.nan, math.nan)
-        mean, low, high = (float(np.exp(end) if log else end) for end in (scaled.mean(), low, high))
+        ends = spread(np.log(values) if log else values)
+        mean, low, high = (float(np.exp(end) if log else end) for end in ends)
         return cls(name, tuple(values), mean, low, high, log)
 
     def __str__(self) -> str:

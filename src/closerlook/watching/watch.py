@@ -12,12 +12,12 @@ from torch import nn
 from torch.optim import LBFGS, Optimizer
 
 from closerlook.batches import BatchFn, Loader
-from closerlook.curvature.blocks import Blocks, blocks_of
 from closerlook.errors import UsageError
 from closerlook.watching.moves import Moves
 from closerlook.watching.probe import Probe, rate_of
 from closerlook.watching.report import WatchReport
 from closerlook.weights import WeightSpace, named
+from closerlook.weights.blocks import Blocks, blocks_of
 
 _PRODUCTS, _TRIES = 12, 10  # of a typical reading: Hessian-vector products of Lanczos, losses along the step
 

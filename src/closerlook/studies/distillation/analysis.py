@@ -8,6 +8,7 @@ from closerlook.studies.compared import named, span
 from closerlook.studies.distillation import numbers, probed
 from closerlook.studies.distillation.words import name_of
 from closerlook.studies.plan import Results
+from closerlook.studies.stored import arms_of, mean
 
 QUESTION = "Beyond what soft targets of any origin do, where in the student does this teacher's knowledge sit?"
 NOTES = (
@@ -32,14 +33,14 @@ def tables(results: Results) -> tuple[Table, ...]:
 
 def _outcomes(results: Results) -> Iterator[Table]:
     seeds, rows = results.plan.seeds, []
-    for arm in numbers.arms_of(results):
+    for arm in arms_of(results):
         accuracies = [100 * numbers.accuracy(results, arm, seed) for seed in seeds]
         apart = [numbers.agreement(results, arm, seed) for seed in seeds] if arm != "T" else []
         known = [one for one in apart if one is not None]
         rows.append((
-            name_of(arm), _each(accuracies, 2), _mean(accuracies),
-            _each((one.kl_a_b for one in known), 4) if arm != "T" else None, _mean(one.kl_a_b for one in known),
-            _mean(100 * (1 - one.disagreement) for one in known), _mean(one.kappa for one in known),
+            name_of(arm), _each(accuracies, 2), mean(accuracies),
+            _each((one.kl_a_b for one in known), 4) if arm != "T" else None, mean(one.kl_a_b for one in known),
+            mean(100 * (1 - one.disagreement) for one in known), mean(one.kappa for one in known),
         ))  # fmt: skip
     yield Table(
         "outcomes", "Test accuracy, and agreement with the teacher",
@@ -65,11 +66,11 @@ def _teachers(results: Results) -> Iterator[Table]:
 
 def _training(results: Results) -> Iterator[Table]:
     rows = []
-    for arm in numbers.arms_of(results):
+    for arm in arms_of(results):
         last = [numbers.last_epoch(results, arm, seed) for seed in results.plan.seeds]
         losses = [row["loss"] for row in last if row is not None]
         if losses:
-            rows.append((name_of(arm), _each(losses, 4), _mean(losses)))
+            rows.append((name_of(arm), _each(losses, 4), mean(losses)))
     yield Table(
         "training", "Training loss of the last epoch", ("arm", "each seed", "mean"), tuple(rows),
         "The loss that was trained: with soft targets it is not comparable with that of hard labels.",
@@ -89,7 +90,7 @@ def _depth(results: Results) -> Iterator[Table]:
             for seed in seeds
         ]
         rows = tuple(
-            (layer, *(_mean(line[place] for line in lines) for lines in own.values()),
+            (layer, *(mean(line[place] for line in lines) for lines in own.values()),
              _each((line[place] for line in gains), 3), _each((line[place] for line in specific), 3))
             for place, layer in enumerate(names)
         )  # fmt: skip
@@ -122,8 +123,3 @@ def _range(ranks: list[int]) -> str | None:
 
 def _each(values: Iterable[float], digits: int) -> tuple[float | None, ...]:
     return tuple(None if math.isnan(value) else round(float(value), digits) for value in values)
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = [float(value) for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan

@@ -11,6 +11,7 @@ from closerlook.studies.compared import Array, Compared, found_in, key, mean, na
 from closerlook.studies.distillation import numbers, probed
 from closerlook.studies.distillation.words import name_of
 from closerlook.studies.plan import Results
+from closerlook.studies.stored import arms_of
 
 
 def drawings(results: Results) -> tuple[Figure, ...]:
@@ -20,7 +21,7 @@ def drawings(results: Results) -> tuple[Figure, ...]:
 
 
 def _outcomes(results: Results) -> Iterator[Figure]:
-    seeds, arms = results.plan.seeds, [arm for arm in numbers.arms_of(results) if not arm.startswith(("TL:", "TE:"))]
+    seeds, arms = results.plan.seeds, [arm for arm in arms_of(results) if not arm.startswith(("TL:", "TE:"))]
     apart: dict[int | str, list[float]] = {seed: [_divergence(results, arm, seed) for arm in arms] for seed in seeds}
     scores: dict[int | str, list[float]] = {
         seed: [100 * numbers.accuracy(results, arm, seed) for arm in arms] for seed in seeds

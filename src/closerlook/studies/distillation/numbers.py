@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from closerlook.agreement import Agreement, compare_logits
 from closerlook.runs.recipe import CompareRecipe, TrainRecipe
@@ -14,47 +13,37 @@ from closerlook.studies import predictions
 from closerlook.studies.compared import key
 from closerlook.studies.distillation.recipe import COMPARED, CONTROLS
 from closerlook.studies.plan import Results
+from closerlook.studies.stored import Array, Row, arms_of, mean, row
 
-Row = dict[str, Any]
-Array = NDArray[np.float64]
 JUDGED = ("T", "H", "D", "SP", "TL", "TE", "LS", "U")  # whose accuracy and divergence the rules judge or show
 
 
 def table(results: Results) -> list[Row]:
     """Rows arm, seed, quantity, value: what the rule judges and shows. A missing value is NaN."""
     makers = (_accuracies, _divergences, _contrasts)
-    return [row for seed in results.plan.seeds for make in makers for row in make(results, seed)]
+    return [each for seed in results.plan.seeds for make in makers for each in make(results, seed)]
 
 
 def _accuracies(results: Results, seed: int) -> Iterator[Row]:
     for arm in arms_of(results):
         if arm.startswith("D:") or arm in JUDGED:
-            yield _row(arm, seed, "accuracy", accuracy(results, arm, seed))
+            yield row(arm, seed, "accuracy", accuracy(results, arm, seed))
 
 
 def _divergences(results: Results, seed: int) -> Iterator[Row]:
     apart = divergences(results, seed)
-    yield from (_row(arm, seed, "divergence", value) for arm, value in apart.items() if arm in JUDGED)
+    yield from (row(arm, seed, "divergence", value) for arm, value in apart.items() if arm in JUDGED)
     for arm in apart:
         if arm.startswith(("TL", "TE")):
-            yield _row(arm, seed, "recovered_divergence", recovered(apart, arm))
+            yield row(arm, seed, "recovered_divergence", recovered(apart, arm))
 
 
 def _contrasts(results: Results, seed: int) -> Iterator[Row]:
     for measure, name in measures(results).items():
         gains = {arm: gain(results, arm, seed, measure) for arm in compared_arms(results) if arm != "H"}
-        yield from (_row(arm, seed, f"depth_contrast:{name}", value) for arm, value in contrasts(gains).items())
+        yield from (row(arm, seed, f"depth_contrast:{name}", value) for arm, value in contrasts(gains).items())
         own = {arm: specific(results, arm, seed, measure) for arm in ("D", "H")}
-        yield from (_row(arm, seed, f"specific_contrast:{name}", value) for arm, value in contrasts(own).items())
-
-
-def _row(arm: str, seed: int, quantity: str, value: float) -> Row:
-    return {"arm": arm, "seed": str(seed), "quantity": quantity, "value": value}
-
-
-def arms_of(results: Results) -> list[str]:
-    """The arms of the plan, in its order."""
-    return list(dict.fromkeys(role.split("/")[0] for role in results.plan.roles if role.endswith("/predict")))
+        yield from (row(arm, seed, f"specific_contrast:{name}", value) for arm, value in contrasts(own).items())
 
 
 def accuracy(results: Results, arm: str, seed: int) -> float:
@@ -155,7 +144,7 @@ def probed(results: Results, arm: str, seed: int, target: Literal["labels", "tea
 def contrast(values: Array) -> float:
     """Mean over the deeper half of the layers minus that over the other; layers without a value are left out."""
     half = len(values) // 2
-    return _mean(values[half:]) - _mean(values[:half])
+    return mean(values[half:]) - mean(values[:half])
 
 
 def contrasts(values: Mapping[str, Array]) -> dict[str, float]:
@@ -163,11 +152,6 @@ def contrasts(values: Mapping[str, Array]) -> dict[str, float]:
     there = [np.isfinite(of) for of in values.values() if np.isfinite(of).any()]
     known = np.all(there, axis=0) if there else False
     return {arm: contrast(np.where(known, of, np.nan)) for arm, of in values.items()}
-
-
-def _mean(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else math.nan
 
 
 def softness(results: Results, seed: int) -> float:
@@ -183,5 +167,5 @@ def softness(results: Results, seed: int) -> float:
 def last_epoch(results: Results, arm: str, seed: int) -> Row | None:
     """The last epoch of a training; None where it did not start, or diverged in its first."""
     role = f"{arm}/{seed}/train"
-    rows = [row for row in results.folder(role).journal() if "diverged" not in row] if results.has(role) else []
+    rows = results.folder(role).epochs() if results.has(role) else []
     return rows[-1] if rows else None

@@ -1,10 +1,9 @@
 """The figures of the restarts study, from stored numbers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from closerlook import figures
 from closerlook.landscape import Surface
@@ -12,6 +11,7 @@ from closerlook.report import Figure
 from closerlook.studies.plan import Results
 from closerlook.studies.restarts import numbers, representations
 from closerlook.studies.restarts.numbers import ARMS
+from closerlook.studies.stored import padded
 
 STATISTICS = "batch-norm statistics recomputed at every point on training images that carry no loss here"
 
@@ -31,7 +31,7 @@ def _training(results: Results) -> Iterator[Figure]:
     rates = {ARMS[arm]: numbers.rates_at(results, f"{arm}/{plan.seeds[0]}/train", times) for arm in arms}
     epochs, scores = {}, dict[str, dict[int | str, np.ndarray]]()
     for arm in arms:
-        by_seed = {seed: numbers.metrics(results, f"{arm}/{seed}/train") for seed in plan.seeds}
+        by_seed = {seed: results.folder(f"{arm}/{seed}/train").epochs() for seed in plan.seeds}
         epochs[ARMS[arm]] = np.array([row["epoch"] for row in max(by_seed.values(), key=len)])
         scores[ARMS[arm]] = {
             seed: np.array([row["validation_accuracy"] for row in rows]) for seed, rows in by_seed.items()
@@ -148,14 +148,14 @@ def _planes(results: Results) -> Iterator[Figure]:
 def _norms(results: Results) -> Iterator[Figure]:
     floors, seeds = results.plan.about["floors"], results.plan.seeds
     roles = {arm: [f"{arm}/{seed}/train" for seed in seeds] for arm in ("R", "K", "S")}
-    rows = {arm: [numbers.metrics(results, role) for role in of_arm] for arm, of_arm in roles.items()}
+    rows = {arm: [results.folder(role).epochs() for role in of_arm] for arm, of_arm in roles.items()}
     epochs = np.array([row["epoch"] for row in max((run for runs in rows.values() for run in runs), key=len)])
     norms = {
-        arm: _padded([[row["weight_norm"] for row in run] for run in runs], len(epochs)) for arm, runs in rows.items()
+        arm: padded([[row["weight_norm"] for row in run] for run in runs], len(epochs)) for arm, runs in rows.items()
     }
     walks = {arm: [numbers.distances(results, role) for role in of_arm] for arm, of_arm in roles.items()}
     times = max((walk[0] for runs in walks.values() for walk in runs), key=len)
-    moved = {arm: _padded([walk[1] for walk in runs], len(times)) for arm, runs in walks.items()}
+    moved = {arm: padded([walk[1] for walk in runs], len(times)) for arm, runs in walks.items()}
     top, bottom = figures.panels(2)
     figures.norms(epochs, {ARMS[arm]: values for arm, values in norms.items()}, "weight norm (L2)", top, floors=floors)
     label = "distance from the start (L2)"
@@ -167,15 +167,6 @@ def _norms(results: Results) -> Iterator[Figure]:
         "the filters are free in scale, so distances between floors must be read beside these.",
         figures.to_svg(top, "Weight norm and distance from the start against epoch", "norms"),
     )  # fmt: skip
-
-
-def _padded(lines: Sequence[ArrayLike], length: int) -> np.ndarray:
-    """Lines of several lengths as one array, with NaN after the end of a run that diverged or is a trunk."""
-    table = np.full((len(lines), length), np.nan)
-    for row, line in zip(table, lines, strict=True):
-        values = np.asarray(line, dtype=float)
-        row[: len(values)] = values
-    return table
 
 
 def _gains(results: Results) -> Iterator[Figure]:

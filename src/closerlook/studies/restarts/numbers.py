@@ -8,13 +8,12 @@ import torch
 
 from closerlook.agreement import Agreement, compare_logits, ensemble_logits
 from closerlook.landscape import Profile
-from closerlook.runs.recipe import TrainRecipe
 from closerlook.steps.setting import network
 from closerlook.studies import predictions
 from closerlook.studies.plan import Results
+from closerlook.studies.stored import Array, Row, rates, row, training
 from closerlook.weights import WeightSpace, distance
 
-Row = dict[str, Any]
 ARMS = {
     "R": "R: warm restarts", "K": "K: cooled trunk", "S": "S: step decay, cooled", "C": "C: one cosine",
     "R'": "R': forked restart", "I": "I: two seeds",
@@ -29,29 +28,26 @@ def table(results: Results) -> list[Row]:
     """
     seeds, (early, late) = results.plan.seeds, results.plan.about["floors"][-2:]
     pairs = [f"{a}-{b}" for a, b in combinations(seeds, 2)]
-    rows = [_row("I", pair, "seed_barrier", barrier(results, f"I/{pair}/segment")) for pair in pairs]
+    rows = [row("I", pair, "seed_barrier", barrier(results, f"I/{pair}/segment")) for pair in pairs]
     apart = [_disagreement(results, ("R", a, late), ("R", b, late)) for a, b in combinations(seeds, 2)]
-    between, disagreeing = _mean([row["value"] for row in rows]), _mean(apart)
+    between, disagreeing = _mean([each["value"] for each in rows]), _mean(apart)
     for seed in seeds:
-        rows.append(_row("R", seed, "self_barrier", barrier(results, f"R/{seed}/self")))
+        rows.append(row("R", seed, "self_barrier", barrier(results, f"R/{seed}/self")))
         for arm in ("R", "K", "S"):
             height = barrier(results, f"{arm}/{seed}/segment/{early}-{late}")
             apart_here = _disagreement(results, (arm, seed, early), (arm, seed, late))
-            rows.append(_row(arm, seed, "separation", _ratio(height, between)))
-            rows.append(_row(arm, seed, "function_separation", _ratio(apart_here, disagreeing)))
+            rows.append(row(arm, seed, "separation", _ratio(height, between)))
+            rows.append(row(arm, seed, "function_separation", _ratio(apart_here, disagreeing)))
         if f"R'/{seed}/segment" in results.plan.roles:
-            rows.append(_row("R'", seed, "separation", _ratio(barrier(results, f"R'/{seed}/segment"), between)))
+            rows.append(row("R'", seed, "separation", _ratio(barrier(results, f"R'/{seed}/segment"), between)))
         for arm in ("R", "K", "S", "C"):
             if f"{arm}/{seed}/train" in results.plan.roles:
-                rows.append(_row(arm, seed, "accuracy", accuracy(results, arm, seed, str(late))))
+                rows.append(row(arm, seed, "accuracy", accuracy(results, arm, seed, str(late))))
     return rows
 
 
-def _row(arm: str, seed: int | str, quantity: str, value: float) -> Row:
-    return {"arm": arm, "seed": str(seed), "quantity": quantity, "value": value}
-
-
 def _mean(values: list[float]) -> float:
+    # Of the unit of a ratio: with one value missing there is none.
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -109,14 +105,9 @@ def gains(results: Results) -> dict[str, dict[int | str, list[float]]]:
     return found
 
 
-def metrics(results: Results, role: str) -> list[Row]:
-    """The epochs of a training."""
-    return [row for row in results.folder(role).journal() if "diverged" not in row]
-
-
 def distances(results: Results, role: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs of a training's snapshots, and the distance of the weights there from the initial ones."""
-    recipe, folder = _training(results, role), results.folder(role)
+    recipe, folder = training(results, role), results.folder(role)
     space = WeightSpace(network(recipe.model, recipe.data, seed=0))
     steps = sorted({recipe.step(time) for time in (0, *recipe.snapshots, "1dur")})
     paths = {step: folder.path / "checkpoints" / f"step-{step:06d}.safetensors" for step in steps}
@@ -125,12 +116,10 @@ def distances(results: Results, role: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(list(points)) / recipe.clock.steps_per_epoch, np.array(found)
 
 
-def rates_at(results: Results, role: str, epochs: np.ndarray) -> np.ndarray:
+def rates_at(results: Results, role: str, epochs: Array) -> Array:
     """Learning rate of a training at the given epochs; NaN after its end."""
-    recipe = _training(results, role)
-    factor, clock = recipe.schedule.factor(recipe.clock), recipe.clock
-    steps = np.floor(epochs * clock.steps_per_epoch).astype(int)
-    return np.array([recipe.optimizer.lr * factor(step) if step < clock.total_steps else np.nan for step in steps])
+    recipe = training(results, role)
+    return rates(recipe, np.floor(epochs * recipe.clock.steps_per_epoch))
 
 
 def summed_rates(results: Results) -> dict[str, tuple[float, float]]:
@@ -147,12 +136,6 @@ def _summed(results: Results, arm: str, seed: int, floor: int) -> float:
 
 
 def _sum_to(results: Results, role: str, epochs: int) -> float:
-    recipe = _training(results, role)
+    recipe = training(results, role)
     factor = recipe.schedule.factor(recipe.clock)
     return sum(factor(step) for step in range(recipe.step(epochs)))
-
-
-def _training(results: Results, role: str) -> TrainRecipe:
-    recipe = results.plan.roles[role]
-    assert isinstance(recipe, TrainRecipe)
-    return recipe

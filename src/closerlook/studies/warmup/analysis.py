@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from closerlook.report import Table
 from closerlook.studies.plan import Results
+from closerlook.studies.stored import diverged_at, mean
 from closerlook.studies.warmup import changes, numbers, sharpest
 from closerlook.studies.warmup.arms import name_of
 
@@ -31,9 +32,9 @@ def _accuracies(results: Results) -> Iterator[Table]:
     seeds, values, shares = results.plan.seeds, numbers.counted(results), numbers.benefits(results)
     rows = []
     for arm, by_seed in values.items():
-        ended = {seed: numbers.diverged_at(results, f"{arm}/{seed}/train") for seed in by_seed}
+        ended = {seed: diverged_at(results, f"{arm}/{seed}/train") for seed in by_seed}
         cells = [_cell(by_seed.get(seed), ended.get(seed)) for seed in seeds]
-        rows.append((name_of(arm), *cells, 100 * numbers.mean(by_seed.values()), numbers.mean(shares[arm].values())))
+        rows.append((name_of(arm), *cells, 100 * mean(by_seed.values()), mean(shares[arm].values())))
     yield Table(
         "accuracy", "Test accuracy at the end (%), and share of warmup's benefit",
         ("arm", *(f"seed {seed}" for seed in seeds), "mean", "(X - N) / (W - N)"), tuple(rows),

@@ -11,7 +11,7 @@ from closerlook.evidence import paired_effect
 from closerlook.report import Figure, Table
 from closerlook.studies.compared import Array, Compared, counted, each, found_in, key, mean, named, one_legend, present
 from closerlook.studies.plan import Results
-from closerlook.studies.warmup import numbers
+from closerlook.studies.stored import mean as known_mean
 from closerlook.studies.warmup.arms import name_of
 from closerlook.studies.warmup.comparisons import AT_RAMP, BASES, COMPARED
 from closerlook.studies.warmup.settings import SCALES
@@ -118,4 +118,4 @@ def contrasts(results: Results, found: Compared, measure: str) -> Array:
     deep = np.array([any(fnmatchcase(layer, each) for each in patterns) for layer in found.any.layers_a])
     n, w = (1 - found.same(arm, measure, "corrected") for arm in ("N", "W"))
     # Over the layers that both have: a layer may lack directions in one of them.
-    return np.array([numbers.mean(row[deep]) - numbers.mean(row[~deep]) for row in n - w])
+    return np.array([known_mean(row[deep]) - known_mean(row[~deep]) for row in n - w])

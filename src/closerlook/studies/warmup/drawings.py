@@ -7,10 +7,11 @@ import numpy as np
 
 from closerlook import figures
 from closerlook.durations import to_steps
-from closerlook.evidence import paired_effect
+from closerlook.evidence import spread
 from closerlook.report import Figure
 from closerlook.studies import predictions
 from closerlook.studies.plan import Results
+from closerlook.studies.stored import diverged_at, rates, training
 from closerlook.studies.warmup import changes, numbers, sharpest
 from closerlook.studies.warmup.arms import name_of
 from closerlook.studies.warmup.settings import SCALES
@@ -28,21 +29,21 @@ def drawings(results: Results) -> tuple[Figure, ...]:
 
 def _training(results: Results) -> Iterator[Figure]:
     seeds = results.plan.seeds
-    recipes = {arm: numbers.training(results, f"{arm}/{seeds[0]}/train") for arm in ("N", "W")}
+    recipes = {arm: training(results, f"{arm}/{seeds[0]}/train") for arm in ("N", "W")}
     clock = recipes["N"].clock
     steps = np.arange(clock.total_steps, dtype=float)
-    rates = {name_of(arm): numbers.rates(recipe, steps) for arm, recipe in recipes.items()}
+    by_arm = {name_of(arm): rates(recipe, steps) for arm, recipe in recipes.items()}
     times, scores, ends = {}, dict[str, dict[int | str, Any]](), dict[str, dict[int | str, float]]()
     for arm in SHOWN:
-        rows = {seed: numbers.epochs(results, f"{arm}/{seed}/train") for seed in seeds}
+        rows = {seed: results.folder(f"{arm}/{seed}/train").epochs() for seed in seeds}
         if not all("validation_accuracy" in row for of_seed in rows.values() for row in of_seed):
             continue
-        lost = {seed: numbers.diverged_at(results, f"{arm}/{seed}/train") for seed in seeds}
+        lost = {seed: diverged_at(results, f"{arm}/{seed}/train") for seed in seeds}
         times[name_of(arm)] = np.arange(1, clock.total_steps // clock.steps_per_epoch + 1)
         scores[name_of(arm)] = {seed: [row["validation_accuracy"] for row in rows[seed]] for seed in seeds}
         ends[name_of(arm)] = {seed: step / clock.steps_per_epoch for seed, step in lost.items() if step is not None}
     top, *below = figures.panels(2 if scores else 1)
-    figures.learning_rate(steps / clock.steps_per_epoch, rates, top)
+    figures.learning_rate(steps / clock.steps_per_epoch, by_arm, top)
     for ax in below:
         figures.accuracy(times, scores, ax, diverged=ends, chance=predictions.chance(results))
     held = "on held-out training images, every seed a thin line" if scores else "is not read: no images are held out"
@@ -67,7 +68,7 @@ def _causes(results: Results) -> Iterator[Figure]:
         way: np.array([[shares.get(arms.get(row, ""), {}).get(seed, np.nan) for seed in seeds] for row in rows])
         for way, arms in ways.items()
     }
-    means = {way: np.array([_interval(line) for line in table]) for way, table in each.items()}
+    means = {way: np.array([spread(line) for line in table]) for way, table in each.items()}
     ax = figures.causal_map(rows, each, means, controls=len(controls))
     yield Figure(
         "causes", "Which block's warmup brings how much of the benefit",
@@ -79,28 +80,21 @@ def _causes(results: Results) -> Iterator[Figure]:
     )  # fmt: skip
 
 
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    known = {str(place): float(value) for place, value in enumerate(values) if np.isfinite(value)}
-    found = paired_effect(known, 0.0)
-    ends = found.intervals[0]
-    return tuple(np.nan if number is None else number for number in (found.mean, ends.low, ends.high))  # type: ignore[return-value]
-
-
 def _phases(results: Results) -> Iterator[Figure]:
     phase, plan = SCALES[results.plan.scale].phase, results.plan
     seeds = [seed for seed in plan.seeds if f"phase/{phase.factors[0]:g}/{phase.lengths[0]}/{seed}" in plan.roles] if (
         phase.factors) else []  # fmt: skip
     if not seeds:
         return
-    recipe = numbers.training(results, f"N/{plan.seeds[0]}/train")
+    recipe = training(results, f"N/{plan.seeds[0]}/train")
     shape = (len(phase.lengths), len(phase.factors), len(seeds))
     values, lost = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
     for place in np.ndindex(shape):
         length, factor, seed = phase.lengths[place[0]], phase.factors[place[1]], seeds[place[2]]
         role = f"phase/{factor:g}/{length}/{seed}"
-        lost[place] = numbers.diverged_at(results, role) is not None
+        lost[place] = diverged_at(results, role) is not None
         values[place] = (
-            predictions.chance(results) if lost[place] else numbers.epochs(results, role)[-1]["validation_accuracy"]
+            predictions.chance(results) if lost[place] else results.folder(role).epochs()[-1]["validation_accuracy"]
         )
     ax = figures.phase_diagram(
         [round(factor * recipe.optimizer.lr, 6) for factor in phase.factors],

@@ -1,19 +1,13 @@
 """From stored results to the table that the rule judges, and to the numbers that are only shown."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from closerlook.runs.recipe import TrainRecipe
 from closerlook.studies import predictions
 from closerlook.studies.plan import Results
+from closerlook.studies.stored import Row, arms_of, row
 from closerlook.studies.warmup.arms import JUDGED
 
-Row = dict[str, Any]
-Array = NDArray[np.float64]
 BENEFIT = 0.05  # accuracy W - N, the rule's margin, below which a share of it would be noise of the images
 NARROW = 1.5  # L(W) over L(N) below which a share of their distance would be noise of the grid
 
@@ -21,26 +15,22 @@ NARROW = 1.5  # L(W) over L(N) below which a share of their distance would be no
 def table(results: Results) -> list[Row]:
     """Rows arm, seed, quantity, value: what the rule judges or shows. A run that diverged has an accuracy of NaN."""
     rows = [
-        _row(arm, seed, "accuracy", value)
+        row(arm, seed, "accuracy", value)
         for arm, by_seed in accuracies(results).items()
         for seed, value in by_seed.items()
     ]
     for seed in results.plan.seeds:
         roles = {arm: f"boundary/{arm}/{seed}" for arm in JUDGED}
         limits = {arm: limit(results, role) for arm, role in roles.items() if role in results.plan.roles}
-        rows += [_row(arm, seed, "boundary", value) for arm, value in limits.items()]
-        rows += [_row(arm, seed, "boundary_share", share(limits, arm)) for arm in limits if arm not in ("N", "W")]
+        rows += [row(arm, seed, "boundary", value) for arm, value in limits.items()]
+        rows += [row(arm, seed, "boundary_share", share(limits, arm)) for arm in limits if arm not in ("N", "W")]
     return rows
-
-
-def _row(arm: str, seed: int, quantity: str, value: float) -> Row:
-    return {"arm": arm, "seed": str(seed), "quantity": quantity, "value": value}
 
 
 def share(limits: dict[str, float], arm: str) -> float:
     """How far an arm moves the failure boundary from N's to W's, in log rate.
 
-    NaN where these two are too close, or one of the three is missing.
+    NaN where these two are too close, or one of the three is not known.
     """
     if not limits["W"] >= NARROW * limits["N"]:
         return math.nan
@@ -53,14 +43,9 @@ def boundary(results: Results, role: str) -> dict[str, Any] | None:
 
 
 def limit(results: Results, role: str) -> float:
-    """The failure boundary alone; NaN where it is missing."""
+    """The failure boundary alone; NaN where it is missing, or lies somewhere beyond the grid."""
     found = boundary(results, role)
-    return math.nan if found is None else float(found["boundary"])
-
-
-def arms_of(results: Results) -> list[str]:
-    """The arms of the plan, in its order."""
-    return list(dict.fromkeys(role.split("/")[0] for role in results.plan.roles if role.endswith("/predict")))
+    return math.nan if found is None or found["beyond"] else float(found["boundary"])
 
 
 def accuracies(results: Results) -> dict[str, dict[int, float]]:
@@ -97,41 +82,11 @@ def benefits(results: Results) -> dict[str, dict[int, float]]:
     }
 
 
-def mean(values: Iterable[float]) -> float:
-    """Mean of those that are known; NaN without any."""
-    known = [value for value in values if math.isfinite(value)]
-    return sum(known) / len(known) if known else math.nan
-
-
-def diverged_at(results: Results, role: str) -> int | None:
-    """The step at which a training diverged, or None."""
-    step: int | None = results.folder(role).result("outcome")["diverged_at"]
-    return step
-
-
-def epochs(results: Results, role: str) -> list[Row]:
-    """The epochs of a training."""
-    return [row for row in results.folder(role).journal() if "diverged" not in row]
-
-
-def training(results: Results, role: str) -> TrainRecipe:
-    """The recipe of a training."""
-    recipe = results.plan.roles[role]
-    assert isinstance(recipe, TrainRecipe)
-    return recipe
-
-
-def rates(recipe: TrainRecipe, steps: Array) -> Array:
-    """Learning rate of the step after each of the given ones; that of the last step at the end."""
-    factor, last = recipe.schedule.factor(recipe.clock), recipe.clock.total_steps - 1
-    return np.array([recipe.optimizer.lr * factor(min(int(step), last)) for step in steps])
-
-
 def traced(results: Results, arm: str, key: str) -> dict[int, list[Row]]:
     """The rows of observers that hold a key, by seed; seeds that were not watched are left out."""
     found = {}
     for seed in results.plan.seeds:
-        rows = [row for row in results.folder(f"{arm}/{seed}/train").observations() if key in row]
+        rows = [each for each in results.folder(f"{arm}/{seed}/train").observations() if key in each]
         if rows:
             found[seed] = rows
     return found

@@ -9,10 +9,10 @@ from closerlook import figures
 from closerlook.curvature import stability_threshold
 from closerlook.report import Figure, Table
 from closerlook.studies.plan import Results
+from closerlook.studies.stored import Array, Row, diverged_at, padded, rates, training
 from closerlook.studies.warmup import numbers
 from closerlook.studies.warmup.arms import name_of
 from closerlook.studies.warmup.comparisons import COMPARED
-from closerlook.studies.warmup.numbers import Array, Row
 from closerlook.studies.warmup.settings import SCALES
 
 LARGEST = 10.0  # a relative update above it belongs to a run that is diverging; it would flatten all others
@@ -30,11 +30,12 @@ def drawings(results: Results) -> Iterator[Figure]:
 
 def thresholds(results: Results, arm: str, steps: Array) -> Array:
     """The largest stable eigenvalue at the rate of the step after each of the given ones."""
-    recipe = numbers.training(results, f"{arm}/{results.plan.seeds[0]}/train")
-    rates = numbers.rates(recipe, steps)
+    recipe = training(results, f"{arm}/{results.plan.seeds[0]}/train")
+    last = recipe.clock.total_steps - 1  # after it there is no step; its rate stands there too
     return np.array([
         stability_threshold("sgd", rate, momentum=recipe.optimizer.momentum,
-                            weight_decay=recipe.optimizer.weight_decay) for rate in rates
+                            weight_decay=recipe.optimizer.weight_decay)
+        for rate in rates(recipe, np.minimum(steps, last))
     ])  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def _number(value: float | None) -> float:
 
 
 def _ends(results: Results, arm: str, seeds: Mapping[int, Any]) -> dict[int | str, float]:
-    found = {seed: numbers.diverged_at(results, f"{arm}/{seed}/train") for seed in seeds}
+    found = {seed: diverged_at(results, f"{arm}/{seed}/train") for seed in seeds}
     return {seed: float(step) for seed, step in found.items() if step is not None}
 
 
@@ -97,7 +98,7 @@ def _updates(moved: Mapping[str, Mapping[int, list[Row]]]) -> Figure:
     for place, (ax, (arm, by_seed)) in enumerate(zip(axes, seen.items(), strict=False)):
         steps = _steps(by_seed)
         blocks = list(next(iter(by_seed.values()))[0]["layers"])
-        lines = {block: _padded(by_seed, block, len(steps)) for block in blocks}
+        lines = {block: _moved(by_seed, block, len(steps)) for block in blocks}
         figures.updates(steps, lines, ax, title=name_of(arm), legend=place == 0)
     return Figure(
         "updates", "Exploratory: how far each block moves in a step",
@@ -107,10 +108,9 @@ def _updates(moved: Mapping[str, Mapping[int, list[Row]]]) -> Figure:
     )  # fmt: skip
 
 
-def _padded(by_seed: Mapping[int, list[Row]], block: str, length: int) -> Array:
-    table = np.full((len(by_seed), length), np.nan)
-    for line, rows in zip(table, by_seed.values(), strict=True):
-        line[: len(rows)] = [_number(row["layers"][block]["update"]) for row in rows]
+def _moved(by_seed: Mapping[int, list[Row]], block: str, length: int) -> Array:
+    lines = [[_number(row["layers"][block]["update"]) for row in rows] for rows in by_seed.values()]
+    table = padded(lines, length)
     return np.where(table <= LARGEST, table, np.nan)
 
 

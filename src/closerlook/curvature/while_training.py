@@ -7,7 +7,6 @@ from typing import Any
 from torch.optim import Adam, AdamW
 
 from closerlook.batches import Loader
-from closerlook.curvature.blocks import Blocks, blocks_of, dots
 from closerlook.curvature.hessian import HessianOperator
 from closerlook.curvature.modes import reading
 from closerlook.curvature.preconditioner import preconditioner_of
@@ -19,6 +18,7 @@ from closerlook.training.interventions import Subject
 from closerlook.training.loop import Observer, Tick
 from closerlook.training.observers import Instrument
 from closerlook.weights import WeightSpace
+from closerlook.weights.blocks import Blocks, blocks_of, dots
 
 
 @dataclass(frozen=True)

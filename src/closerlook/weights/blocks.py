@@ -32,7 +32,8 @@ def blocks_of(names: Sequence[str], per_block: bool | Blocks) -> dict[str, tuple
     found = {block: _matched(names, patterns) for block, patterns in per_block.items()}
     empty = [block for block, chosen in found.items() if not chosen]
     if empty or not found:
-        what = f"no trained parameter is in the block {empty[0]!r}" if empty else "per_block names no block"
+        asked = ", ".join(_listed(per_block[empty[0]])) if empty else ""
+        what = f"no trained parameter is in the block {empty[0]!r} ({asked})" if empty else "there is no block"
         raise UsageError(f"{what}; there are {', '.join(names)}")
     return found
 
@@ -48,5 +49,8 @@ def _layer(name: str) -> str:
 
 
 def _matched(names: Sequence[str], patterns: str | Sequence[str]) -> tuple[str, ...]:
-    every = [patterns] if isinstance(patterns, str) else list(patterns)
-    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in every))
+    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in _listed(patterns)))
+
+
+def _listed(patterns: str | Sequence[str]) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
