@@ -88,8 +88,8 @@ def render(collection: Collection) -> str:
         (section, nested(html.content(replace(section.report, environment={}), folded=True), section.name))
         for section in collection.sections
     ]
-    content = html.fill("collection.html", collection=collection, sections=[(each, Markup(text)) for each, text in shown])
-    return html.page(collection.title, content)
+    sections = [(section, Markup(text)) for section, text in shown]
+    return html.page(collection.title, html.fill("collection.html", collection=collection, sections=sections))
 
 
 def write(collection: Collection, path: str | Path) -> Path:

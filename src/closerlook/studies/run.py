@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from closerlook import files, report
+from closerlook import files
 from closerlook.evidence import Verdict
 from closerlook.evidence import verdict as verdict_of
 from closerlook.launch import Event, launch, pool
+from closerlook.report import Report, write
 from closerlook.runs.environment import environment
 from closerlook.runs.identity import run_id
 from closerlook.runs.store import Store, only_one
@@ -21,11 +22,12 @@ from closerlook.studies.plan import Results, StudyPlan
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """The verdict of a study and where its files lie."""
+    """The verdict of a study, where its files lie, and what its report shows."""
 
     verdict: Verdict
     report: Path
     folder: Path
+    page: Report
 
 
 def study_folder(plan: StudyPlan, root: Path) -> Path:
@@ -65,21 +67,20 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def conclude(plan: StudyPlan, root: Path) -> StudyOutcome:
-    """Judge the stored numbers and write table, verdict, figures and report."""
-    folder, study = study_folder(plan, root), STUDIES[plan.name]
-    results = Results(plan, Store(root))
+def conclude(plan: StudyPlan, root: Path, here: Mapping[str, Any] | None = None) -> StudyOutcome:
+    """Judge the stored numbers and write table, verdict, figures and report; `here` is the environment it tells of."""
+    folder, study, results = study_folder(plan, root), STUDIES[plan.name], Results(plan, Store(root))
     table = study.table(results)
     verdict = judge(plan, table, results)
     runs = {role: run_id(recipe) for role, recipe in plan.roles.items()}
-    told = {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "data": plan.data}
+    told = {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "data": plan.data, "settings": plan.settings}
     files.write_json(folder / "plan.json", {**told, "runs": runs})
     files.write_bytes(folder / "table.csv", as_csv(table).encode())
     files.write_json(folder / "verdict.json", {**verdict.to_dict(), "runs": runs})
     figures = study.figures(results)
     for figure in figures:
         files.write_bytes(folder / "figures" / f"{figure.id}.svg", figure.svg.encode())
-    page = report.Report(
+    page = Report(
         title=f"{plan.name.capitalize()}: scale {plan.scale}",
         question=study.question,
         verdict=verdict.to_dict(),
@@ -87,12 +88,12 @@ def conclude(plan: StudyPlan, root: Path) -> StudyOutcome:
         tables=study.tables(results),
         settings=plan.settings,
         seeds=plan.seeds,
-        environment=environment(),
+        environment=here or environment(),
         costs=_costs(results),
         command=plan.command,
         notes=study.notes,
     )
-    return StudyOutcome(verdict, report.write(page, folder / "report.html"), folder)
+    return StudyOutcome(verdict, write(page, folder / "report.html"), folder, page)
 
 
 def _costs(results: Results) -> tuple[tuple[str, float], ...]:
