@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from closerlook.errors import UsageError
 from closerlook.files import write_bytes
-from closerlook.report import html, words
+from closerlook.report import html
 
 _TAG = re.compile(r"<[^<>]*>")  # what is shown and what stands in quotes is escaped: no < or > but those of tags
 _NAMED = re.compile(r'( id="| aria-labelledby="| href="#|url\(#)')
@@ -27,18 +27,14 @@ class Section:
         Where links of the page lead; the ids of the section begin with it.
     report
         What the section shows.
-    deciding
-        Names of the parts that its verdict hangs on, which the table at the top shows.
+    grounds
+        The questions that its verdict hangs on, as :class:`closerlook.evidence.deciding.Ground` gives them; the table
+        at the top shows them.
     """
 
     name: str
     report: html.Report
-    deciding: tuple[str, ...] = ()
-
-    @property
-    def parts(self) -> list[dict[str, Any]]:
-        """The parts that the verdict hangs on."""
-        return [part for part in words.parts_of(self.report.verdict) if part["name"] in self.deciding]
+    grounds: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def _written(whole: Whole, root: Path, outcome: WholeOutcome) -> WholeOutcome:
 
 
 def _section(name: str, study: StudyOutcome) -> Section:
-    return Section(name, study.page, tuple(each.part.name for each in deciding(study.verdict)))
+    return Section(name, study.page, tuple(ground.to_dict() for ground in deciding(study.verdict)))
 
 
 def _costs(whole: Whole, root: Path) -> tuple[tuple[str, float], ...]:
