@@ -1,6 +1,6 @@
-"""What a study costs before it runs."""
+"""What a study, or all of them together, cost before they run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,32 @@ from closerlook.runs.store import Store
 from closerlook.steps.cost import measured_rate
 from closerlook.studies import StudyPlan
 from closerlook.studies.run import price, study_folder
+from closerlook.studies.together import ALL, Whole
 
 
 def price_of(plan: StudyPlan, root: Path, jobs: int) -> dict[str, Any]:
     """The study's steps, those by kind, and an estimate of the time that the unfinished ones take."""
-    steps = priced(plan.recipes, Store(root))
-    unique = {step["run"]: step for step in steps}
-    left = [step for step in unique.values() if step["state"] != "done"]
-    flops = sum(step["flops"] for step in left)
+    steps = {step["run"]: step for step in priced(plan.recipes, Store(root))}
     return {
         "study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "rule": plan.rule,
-        "folder": study_folder(plan, root), "kinds": price(plan, root), "jobs": jobs,
-        "left": {"runs": len(left), "images": sum(step["images"] for step in left), "flops": flops},
-        "core_seconds": flops / measured_rate(), "settings": plan.settings, "steps": list(unique.values()),
+        "folder": study_folder(plan, root), "kinds": price(plan, root), "jobs": jobs, **_left(steps.values()),
+        "settings": plan.settings, "steps": list(steps.values()),
     }  # fmt: skip
+
+
+def price_of_all(whole: Whole, root: Path, jobs: int) -> dict[str, Any]:
+    """Every study's price, and that of all together, where a step that several share counts once."""
+    studies = {plan.name: price_of(plan, root, jobs) for plan in whole.plans}
+    steps = {step["run"]: step for each in studies.values() for step in each["steps"]}
+    told = {"study": ALL, "scale": whole.scale, "folder": whole.folder(root), "jobs": jobs}
+    return told | _left(steps.values()) | {"studies": studies}
+
+
+def _left(steps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    left = [step for step in steps if step["state"] != "done"]
+    flops = sum(step["flops"] for step in left)
+    told = {"runs": len(left), "images": sum(step["images"] for step in left), "flops": flops}
+    return {"left": told, "core_seconds": flops / measured_rate()}
 
 
 def text(found: Mapping[str, Any], plan: StudyPlan) -> str:
@@ -35,10 +47,26 @@ def text(found: Mapping[str, Any], plan: StudyPlan) -> str:
         f"{plan.name} at scale {plan.scale}, seeds {', '.join(map(str, plan.seeds))}, rule {plan.rule}; "
         f"results go to {found['folder']}",
         columns(header, kinds),
-        f"left to do: {found['left']['runs']} runs, {_estimate(found)}",
+        _remaining(found),
         facts({name: value for name, value, _ in plan.settings}),
     )
     return "\n\n".join(blocks)
+
+
+def text_of_all(found: Mapping[str, Any]) -> str:
+    """The price of all studies for people, a row for each."""
+    header = ("study", "seeds", "rule", "steps", "left to do", "images", "GFLOPs")
+    rows = [
+        (name, ", ".join(map(str, one["seeds"])), one["rule"], len(one["steps"]), one["left"]["runs"],
+         one["left"]["images"], gigaflops(one["left"]))
+        for name, one in found["studies"].items()
+    ]  # fmt: skip
+    head = f"{', '.join(found['studies'])} at scale {found['scale']}; the report of all goes to {found['folder']}"
+    return "\n\n".join((head, columns(header, rows), _remaining(found)))
+
+
+def _remaining(found: Mapping[str, Any]) -> str:
+    return f"left to do: {found['left']['runs']} runs, {_estimate(found)}"
 
 
 def _estimate(found: Mapping[str, Any]) -> str:

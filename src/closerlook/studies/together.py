@@ -53,10 +53,11 @@ class Whole:
 
 @dataclass(frozen=True)
 class WholeOutcome:
-    """What every study came to, by name, and why some came to nothing."""
+    """What every study came to, by name; why some came to nothing, and what the steps that failed said."""
 
     studies: Mapping[str, StudyOutcome]
     missing: Mapping[str, str]
+    failures: tuple[str, ...]
     report: Path
     folder: Path
 
@@ -114,7 +115,8 @@ def conclude_all(
             missing[name] = str(error)
     if not studies:
         raise failure or StepFailedError("\n".join(f"{name}: {why}" for name, why in missing.items()))
-    return _written(whole, root, WholeOutcome(studies, missing, whole.folder(root) / "report.html", whole.folder(root)))
+    folder, failures = whole.folder(root), (str(failure),) if failure else ()
+    return _written(whole, root, WholeOutcome(studies, missing, failures, folder / "report.html", folder))
 
 
 def _left(plan: StudyPlan, root: Path) -> int:
