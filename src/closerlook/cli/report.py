@@ -1,4 +1,4 @@
-"""``closerlook report``: an HTML report of runs, or that of a study again."""
+"""``closerlook report``: an HTML report of runs, that of a study again, or several studies side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,9 @@ from closerlook.cli.summary import summary
 from closerlook.errors import StoreError, UsageError
 from closerlook.runs.store import RunFolder, Store
 from closerlook.studies import STUDIES
+from closerlook.studies.comparison import side_by_side
 from closerlook.studies.run import conclude, study_folder
+from closerlook.studies.together import ALL, Whole, conclude_all, plan_all
 
 
 def report(
@@ -26,26 +28,34 @@ def report(
     runs: Runs = Path("runs"),
     json: Json = False,
 ) -> int:
-    """Write one self-contained HTML file with the figures and numbers of runs; or write a study's report again.
+    """Write one self-contained HTML file: numbers and figures of runs, a study's report again, or studies side by side.
+
+    One study on other data, with another network or on another machine is another set-up. Of several set-ups the
+    report shows every part beside one another, what differs in their settings, and whether one verdict holds across
+    them; folders of all studies are compared study by study. Stored verdicts are compared: the runs need not be there.
 
     Parameters
     ----------
     names
-        Runs, each by its name, the beginning of it or its folder; or one study's folder.
+        Runs, each by its name, the beginning of it or its folder; or folders of studies.
     out
-        The file; a study's report stays in the study's folder.
+        The file; the report of one study stays in the study's folder.
 
     Examples
     --------
     closerlook report train-1a2b3c4d profile-5e6f7a8b -o report.html
     closerlook report runs/study-restarts-small-1a2b3c4d
+    closerlook report here/study-all-small-5e6f7a8b there/study-all-small-9c0d1e2f -o comparison.html
     """
     if not names:
         raise UsageError("which runs? closerlook runs ls names them")
     studies = [Path(name) for name in names if name and (Path(name) / "plan.json").exists()]
-    if studies and len(names) > 1:
-        raise UsageError(f"{studies[0]} is a study: its report stands alone; name it alone")
-    written = again(studies[0]) if studies else html.write(page([found(name, Store(runs)) for name in names]), out)
+    if studies and len(studies) < len(names):
+        raise UsageError(f"{studies[0]} is a study: it is compared with studies, not with runs; name these alone")
+    if len(studies) > 1:
+        written = side_by_side(studies, out)
+    else:
+        written = again(studies[0]) if studies else html.write(page([found(name, Store(runs)) for name in names]), out)
     answer({"report": written}, str(written), json)
     return 0
 
@@ -79,15 +89,15 @@ def table(told: Mapping[str, Any]) -> html.Table:
 
 
 def again(folder: Path) -> Path:
-    """The report of a study, written again from its stored numbers."""
+    """The report of a study, or of all, written again from the stored numbers."""
     plan = files.read_json(folder / "plan.json")
     try:
-        name = known("study", plan["study"], STUDIES)
-        study = STUDIES[name].plan(plan["scale"], tuple(plan["seeds"]), plan.get("data"))
+        name, seeds = known("study", plan["study"], [*STUDIES, ALL]), plan["seeds"]
+        asked = (plan["scale"], None if seeds is None and name == ALL else tuple(seeds), plan.get("data"))
+        made = plan_all(*asked) if name == ALL else STUDIES[name].plan(*asked)
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder / 'plan.json'} is damaged; closerlook study makes it anew") from error
-    if study_folder(study, folder.parent).name != folder.name:
-        raise StoreError(
-            f"{folder} was made by another version of the study; closerlook study {plan['study']} makes it anew"
-        )
-    return conclude(study, folder.parent).report
+    place = made.folder(folder.parent) if isinstance(made, Whole) else study_folder(made, folder.parent)
+    if place.name != folder.name:
+        raise StoreError(f"{folder} was made by another version of the study; closerlook study {name} makes it anew")
+    return conclude_all(made, folder.parent).report if isinstance(made, Whole) else conclude(made, folder.parent).report

@@ -75,6 +75,7 @@ def conclude(plan: StudyPlan, root: Path, here: Mapping[str, Any] | None = None)
     runs = {role: run_id(recipe) for role, recipe in plan.roles.items()}
     told = {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "data": plan.data, "settings": plan.settings}
     files.write_json(folder / "plan.json", {**told, "runs": runs})
+    files.write_json(folder / "environment.json", results.store.folder(plan.recipes[0]).made_in() or environment())
     files.write_bytes(folder / "table.csv", as_csv(table).encode())
     files.write_json(folder / "verdict.json", {**verdict.to_dict(), "runs": runs})
     figures = study.figures(results)

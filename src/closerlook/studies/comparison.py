@@ -1,0 +1,160 @@
+"""Reports of one study side by side: parts, controls and settings of every set-up, and what holds across them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from closerlook import files
+from closerlook.errors import StoreError, UsageError
+from closerlook.figures import setups as drawn_setups
+from closerlook.figures import to_svg
+from closerlook.report import Collection, Figure, Report, Section, Table, write, write_collection
+from closerlook.report.words import intervals, parts_of, shown
+from closerlook.studies import STUDIES
+from closerlook.studies.setups import Setup, differing, read_setup, together
+from closerlook.studies.together import ALL
+
+
+def compared(folders: Sequence[Path]) -> Report:
+    """The report that shows the stored verdicts of one study in several set-ups.
+
+    Raises
+    ------
+    UsageError
+        The folders are of different studies, or were judged by different rules.
+    StoreError
+        A folder is damaged, or its study was not finished.
+    """
+    setups = together([read_setup(folder) for folder in folders])
+    study = next(iter(setups.values())).study
+    return Report(
+        title=f"{study.capitalize()} in {len(setups)} set-ups",
+        question=STUDIES[study].question,
+        verdict=_general(setups),
+        figures=(_figure(setups),),
+        tables=(_verdicts(setups), _parts(setups), _controls(setups), *_settings(setups)),
+        notes=tuple(f"{name}. {each.verdict['words']}" for name, each in setups.items()),
+        command=_command(folders),
+    )
+
+
+def _general(setups: Mapping[str, Setup]) -> dict[str, Any]:
+    """The verdict across set-ups as a report takes it."""
+    first = next(iter(setups.values())).verdict
+    few = f"{len(setups)} set-ups are shown side by side; a general verdict needs three."
+    return {name: first[name] for name in ("claim", "rule", "version")} | {"answer": "not decided", "words": few}
+
+
+def _figure(setups: Mapping[str, Setup]) -> Figure:
+    parts = {name: {part["name"]: part for part in parts_of(each.verdict)} for name, each in setups.items()}
+    names = dict.fromkeys(part for of in parts.values() for part in of)
+    rows = {part: {name: of[part] for name, of in parts.items() if part in of} for part in names}
+    title = "Parts of the verdict in every set-up"
+    caption = (
+        "A row for each set-up: circles are seeds, the diamond their mean; the thick bar is the interval that gives "
+        "the answer (▲ yes, ▼ no, ◇ open), the thin one a wider interval. Dashed line: margin. Grey line: zero. "
+        "Parts of one unit share their range."
+    )
+    return Figure("setups", title, caption, to_svg(drawn_setups(rows), title=title, name="setups"))
+
+
+def _verdicts(setups: Mapping[str, Setup]) -> Table:
+    rows = tuple(
+        (name, each.verdict["answer"], len(each.verdict["seeds"]), bool(each.verdict["provisional"]),
+         each.verdict["setting"], str(each.folder))
+        for name, each in setups.items()
+    )  # fmt: skip
+    return Table(
+        "verdicts", "Verdict of every set-up", ("set-up", "verdict", "seeds", "provisional", "setting", "folder"), rows
+    )
+
+
+def _parts(setups: Mapping[str, Setup]) -> Table:
+    found = {name: {part["name"]: part for part in parts_of(each.verdict)} for name, each in setups.items()}
+    parts = {part["name"]: part for of in found.values() for part in of.values()}
+    rows = tuple(
+        (name, *(_told(of[name]) if name in of else None for of in found.values()), part["margin"], part["unit"])
+        for name, part in parts.items()
+    )
+    return Table(
+        "parts", "Parts in every set-up", ("part", *setups, "margin", "unit"), rows,
+        "Answer, mean over seeds, and the interval that gives the answer with its level.",
+    )  # fmt: skip
+
+
+def _told(part: Mapping[str, Any]) -> str:
+    return f"{part['answer']}: {shown(part['effect'], 3)}, {intervals(part)[0]}"
+
+
+def _controls(setups: Mapping[str, Setup]) -> Table:
+    found = {name: {each["name"]: each for each in of.verdict["controls"]} for name, of in setups.items()}
+    names = dict.fromkeys(control for of in found.values() for control in of)
+    told = {True: "passed", False: "failed"}
+    rows = tuple((name, *(told.get(of.get(name, {}).get("passed")) for of in found.values())) for name in names)
+    return Table(
+        "controls", "Controls in every set-up", ("control", *setups), rows or (("none", *[None] * len(setups)),)
+    )
+
+
+def _settings(setups: Mapping[str, Setup]) -> tuple[Table, Table]:
+    """What is not the same in all set-ups, and what is."""
+    each = list(setups.values())
+    other = differing(each)
+    same = [name for name in each[0].settings if name not in other]
+    rows = tuple((name, *(one.settings.get(name) for one in each)) for name in other)
+    return (
+        Table("differing", "What differs between the set-ups", ("setting", *setups), rows),
+        Table("same", "What is the same in all", ("setting", "value"), tuple((n, each[0].settings[n]) for n in same)),
+    )
+
+
+def side_by_side(folders: Sequence[Path], path: Path) -> Path:
+    """Write the page that compares studies' folders, each of one study or of all; study by study where they share more.
+
+    Raises
+    ------
+    UsageError
+        The folders share no study, or the one that they share was judged by different rules.
+    """
+    found = [studies_of(folder) for folder in folders]
+    names = list(dict.fromkeys(name for of in found for name in of))
+    shared = [name for name in names if all(name in of for of in found)]
+    if not shared:
+        told = "; ".join(f"{folder}: {', '.join(of)}" for folder, of in zip(folders, found, strict=True))
+        raise UsageError(f"studies that ask different questions are not compared ({told}); name folders of one study")
+    if len(shared) == 1:
+        return write(compared([of[shared[0]] for of in found]), path)
+    missing = {name: "not in every folder" for name in names if name not in shared}
+    sections = []
+    for name in shared:
+        try:
+            sections.append(Section(name, compared([of[name] for of in found])))
+        except UsageError as error:
+            missing[name] = str(error)
+    page = Collection(
+        title=f"All studies in {len(folders)} set-ups",
+        question="Which verdicts hold across data, networks and machines?",
+        sections=tuple(sections), missing=tuple(missing.items()), command=_command(folders),
+    )  # fmt: skip
+    return write_collection(page, path)
+
+
+def studies_of(folder: Path) -> dict[str, Path]:
+    """The folders of the studies that a folder stands for, by name: its own, or those beside it where it is of all.
+
+    Raises
+    ------
+    StoreError
+        Its plan is damaged.
+    """
+    plan = files.read_json(folder / "plan.json")
+    try:
+        if plan["study"] == ALL:
+            return {name: folder.parent / beside for name, beside in plan["studies"].items()}
+        return {plan["study"]: folder}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{folder / 'plan.json'} is damaged; closerlook study makes it anew") from error
+
+
+def _command(folders: Sequence[Path]) -> str:
+    return f"closerlook report {' '.join(map(str, folders))} -o comparison.html"
