@@ -32,9 +32,11 @@ from closerlook.landscape import (
     bezier,
     connect,
     line,
+    load_curve,
     plane,
     polychain,
     profile,
+    read_curve_npz,
     simplex,
     surface,
 )
@@ -80,7 +82,8 @@ __all__ = [
     "Trace", "TrainResult", "Verdict", "WatchReport", "WeightSpace", "across_seeds", "activations", "agreement",
     "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine",
     "critical_lr", "distil", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing",
-    "layers", "line", "linear_decay", "loaded", "match_features", "noise_scale", "plane", "polychain", "probes",
-    "procrustes", "profile", "pwcca", "random_rate", "restarts", "sharpness", "simplex", "spectral_cca",
-    "stability_threshold", "step_decay", "surface", "svcca", "teacher_logits", "train", "verdict", "warmup", "watch",
+    "layers", "line", "linear_decay", "load_curve", "loaded", "match_features", "noise_scale", "plane", "polychain",
+    "probes", "procrustes", "profile", "pwcca", "random_rate", "read_curve_npz", "restarts", "sharpness", "simplex",
+    "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca", "teacher_logits", "train", "verdict",
+    "warmup", "watch",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from closerlook.errors import CheckpointError, StoreError
 
 # Under which keys training scripts save a state dict, in the order in which they are taken: averages come last.
 ENTRIES = (
-    "state_dict", "model_state_dict", "model", "params", "net",
+    "state_dict", "model_state_dict", "model_state", "model", "params", "net",
     "ema", "model_ema", "state_dict_ema", "ema_state_dict", "params_ema",
 )  # fmt: skip
 _NAMES_IN_A_FOLDER = tuple(

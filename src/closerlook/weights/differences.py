@@ -91,11 +91,17 @@ def closest(extra: Shapes, missing: Shapes) -> dict[str, str]:
 
 def likely_cause(difference: Difference) -> str:
     """One sentence with the repair."""
-    causes = (_prefix, _classes, _reparametrised, _norms, _part, _width)
+    causes = (_curve, _prefix, _classes, _reparametrised, _norms, _part, _width)
     found = next((cause for cause in (find(difference) for find in causes) if cause), None)
     return found or (
         f"another architecture ({difference.common} names in common); build the model that has these weights"
     )
+
+
+def _curve(difference: Difference) -> str | None:
+    if not any(name.endswith("coeff_layer.range") for name in difference.extra):
+        return None
+    return "a whole curve of the reference code of mode connectivity, not one network; read it with load_curve"
 
 
 def _prefix(difference: Difference) -> str | None:

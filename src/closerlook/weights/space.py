@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from closerlook.checkpoints import read_checkpoint
+from closerlook.checkpoints import Checkpoint, read_checkpoint
 from closerlook.errors import MismatchError, UsageError
 from closerlook.weights.differences import Difference
 from closerlook.weights.names import fitted, named
@@ -109,8 +109,9 @@ class WeightSpace:
         if isinstance(source, Mapping):
             return self._from_state(source, "the state dict")
         if isinstance(source, str | Path):
-            stored = read_checkpoint(source)
-            return self._from_state(stored.tensors, stored.origin)
+            source = read_checkpoint(source)
+        if isinstance(source, Checkpoint):
+            return self._from_state(source.tensors, source.origin)
         raise UsageError(f"cannot read weights from a {type(source).__name__}; give a model, a state dict or a path")
 
     def state_dict(self, point: Point) -> dict[str, Tensor]:
