@@ -13,6 +13,10 @@ from closerlook.figures.style import printable
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
+_LONG = re.compile(r"-?\d+\.\d{3,}")
+_PLACES = ("d", "x", "y", "points")  # in points of 1/72 inch
+# Text that stays text needs no list of every font that would do.
+_SAVED = {"svg.hashsalt": "closerlook", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
 
 
 def to_svg(drawing: Figure | Axes, title: str = "", name: str = "") -> str:
@@ -38,10 +42,11 @@ def to_svg(drawing: Figure | Axes, title: str = "", name: str = "") -> str:
     """
     figure = drawing.figure.canvas.figure if isinstance(drawing, Axes) else drawing
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "closerlook", "svg.fonttype": "none"}):
+    with matplotlib.rc_context(_SAVED):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(buffer.getvalue())
     _strip(root)
+    _shorten(root)
     prefix = _UNSAFE.sub("-", name) or "f" + hashlib.sha256(buffer.getvalue().encode()).hexdigest()[:10]
     _rename(root, prefix)
     _describe(root, prefix, title or _title_of(figure))
@@ -57,6 +62,25 @@ def _strip(root: ElementTree.Element) -> None:
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag in {"metadata", "style"}]:
             parent.remove(child)
+
+
+def _shorten(root: ElementTree.Element) -> None:
+    """Drop what nobody sees, which is half of a file: digits below 0.01 points, turns by 0 degrees, unused names."""
+    used = {name for element in root.iter() for key, value in element.items() for name in _used(key, value)}
+    for element in root.iter():
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+        for key in _PLACES:
+            if key in element.attrib:
+                element.set(key, _LONG.sub(lambda number: f"{float(number[0]):.2f}", element.attrib[key]))
+        if element.tail and not element.tail.strip():
+            element.tail = "\n"
+
+
+def _used(key: str, value: str) -> list[str]:
+    return [value[1:]] if key == "href" and value.startswith("#") else _REFERENCE.findall(value)
 
 
 def _rename(root: ElementTree.Element, prefix: str) -> None:
