@@ -4,10 +4,8 @@ BIN := .venv/bin
 
 .PHONY: study test bench lint clean
 
-study: .venv/ready          ## train, compare, judge: the studies at scale small; prints the paths of their reports
-	$(BIN)/closerlook study restarts --scale small
-	$(BIN)/closerlook study warmup --scale small
-	$(BIN)/closerlook study distillation --scale small
+study: .venv/ready          ## train, compare, judge: all studies at scale small; prints the path of their report
+	$(BIN)/closerlook study all --scale small
 
 test: .venv/ready lint      ## style, types and the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile

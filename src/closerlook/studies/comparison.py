@@ -9,7 +9,7 @@ from closerlook.errors import StoreError, UsageError
 from closerlook.figures import setups as drawn_setups
 from closerlook.figures import to_svg
 from closerlook.report import Collection, Figure, Report, Section, Table, write, write_collection
-from closerlook.report.words import intervals, parts_of, shown
+from closerlook.report.words import parts_of, shown
 from closerlook.studies import STUDIES
 from closerlook.studies.setups import Setup, differing, read_setup, together
 from closerlook.studies.together import ALL
@@ -78,12 +78,13 @@ def _parts(setups: Mapping[str, Setup]) -> Table:
     )
     return Table(
         "parts", "Parts in every set-up", ("part", *setups, "margin", "unit"), rows,
-        "Answer, mean over seeds, and the interval that gives the answer with its level.",
+        "Answer, mean over seeds, and its 90 % interval.",
     )  # fmt: skip
 
 
 def _told(part: Mapping[str, Any]) -> str:
-    return f"{part['answer']}: {shown(part['effect'], 3)}, {intervals(part)[0]}"
+    ends = "" if part["low"] is None else f" ({shown(part['low'], 3)} to {shown(part['high'], 3)})"
+    return f"{part['answer']}: {shown(part['effect'], 3)}{ends}"
 
 
 def _controls(setups: Mapping[str, Setup]) -> Table:
