@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -16,7 +17,7 @@ _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 _LONG = re.compile(r"-?\d+\.\d{3,}")
 _PLACES = ("d", "x", "y", "points")  # in points of 1/72 inch
 # Text that stays text needs no list of every font that would do.
-_SAVED = {"svg.hashsalt": "closerlook", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
+_SAVED: dict[Any, Any] = {"svg.hashsalt": "closerlook", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
 
 
 def to_svg(drawing: Figure | Axes, title: str = "", name: str = "") -> str:
