@@ -31,7 +31,7 @@ from torch.nn import functional
 from closerlook import models
 from closerlook.batches import Feed, autocast_dtype
 from closerlook.files import write_json, write_tensors
-from closerlook.landscape.connect import CurveTask
+from closerlook.landscape.connect import CurveTask, equally_spaced
 from closerlook.runs.environment import environment
 from closerlook.training.flat import FlatOptimizer
 from closerlook.training.loop import Stepper, Tick, optimise
@@ -91,7 +91,7 @@ def curve_task(model: nn.Module, ends: Sequence[Any], curve: str, precision: str
     space = WeightSpace(model)
     with borrowed(model, space, gradients=True, memory_format=torch.channels_last) as views:
         encoded = [views.encode(space.point(end).vector) for end in ends]
-        task = CurveTask(model.train(), feed, views, kind, encoded, bends, DECAY)
+        task = CurveTask(model.train(), feed, views, kind, encoded, equally_spaced(encoded, bends), DECAY)
         task.optimizer = FlatOptimizer(optimizer_factory("sgd", **RATES), task.bends, task.gradient)
         yield task
 

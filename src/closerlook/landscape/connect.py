@@ -14,7 +14,7 @@ from closerlook.batches import BatchFn, Feed, Loader, feed_for
 from closerlook.durations import Duration
 from closerlook.errors import UsageError
 from closerlook.evaluation import other_buffers
-from closerlook.landscape.subspace import Kind, Subspace, combine, line
+from closerlook.landscape.subspace import Kind, Subspace, combine, polychain
 from closerlook.layout import fitting_layout, in_layout
 from closerlook.schedules import LinearDecay, Schedule
 from closerlook.training.flat import CHUNK, FlatOptimizer
@@ -42,6 +42,7 @@ def connect(
     weight_decay: float = 5e-4,
     schedule: Schedule = _LIKE_THE_PAPER,
     seed: int = 0,
+    start: Sequence[Any] = (),
     snapshots: Sequence[Duration] = (),
     observers: Sequence[Observer] = (),
     out: str | Path | None = None,
@@ -55,12 +56,15 @@ def connect(
 
     Each step draws one t ~ U(0, 1) for the whole batch and follows the gradient of
     ``loss(w(t)) + weight_decay / 2 |w(t)|^2``; the gradient of point i is c_i(t) times that of w(t). The ends
-    stay fixed; the bends start equally spaced on the segment. The model is in train mode, dropout included.
+    stay fixed; the bends start equally spaced on the segment, or where `start` says. The model is in train mode,
+    dropout included.
 
     Parameters
     ----------
     a, b
         The ends: points, models, state dicts, checkpoint paths or vectors [D].
+    start
+        Where the bends start, one for each of `bends`: anything that an end may be.
     snapshots
         Times at which the curve is kept, in ``.snapshots`` by step.
     out
@@ -82,16 +86,21 @@ def connect(
     """
     if kind not in ("polychain", "bezier") or bends < 1:
         raise UsageError("connect trains a 'polychain' or a 'bezier' with at least one bend")
+    if start and len(start) != bends:
+        raise UsageError(f"{len(start)} starting points do not fit bends={bends}; give one for each bend")
     settings = {"momentum": momentum} if isinstance(optimizer, str) else {}
     make = optimizer_factory(optimizer, lr if isinstance(optimizer, str) else None, **settings)
     model, feed = feed_for(model, batch_fn, device, autocast)
     space = WeightSpace(model, params)
     ends = [space.point(a), space.point(b)]
-    line(*ends)  # refuses unequal types and NaN now, not after the training
+    begun = [space.point(bend) for bend in start]
+    polychain([ends[0], *begun, ends[1]])  # refuses unequal types and NaN now, not after the training
     check_type(ends[0].vector, parameters_of(model, space)[0])
     named = {"optimizer": optimizer if isinstance(optimizer, str) else "factory", "lr": lr, "momentum": momentum}
     shape = {"kind": kind, "bends": bends, "params": params, "ends": [_fingerprint(end) for end in ends]}
-    others = {"weight_decay": weight_decay, "memory_format": str(memory_format)}
+    others: dict[str, Any] = {"weight_decay": weight_decay, "memory_format": str(memory_format)}
+    if begun:
+        others["start"] = [_fingerprint(bend) for bend in begun]
     plan = Plan(epochs, schedule, seed, snapshots, settings={**named, **shape, **others})
     session = Session(loader, plan, None if out is None else Path(out))
     layout = session.layout(lambda: fitting_layout(model, loader, feed, memory_format, gradients=True))
@@ -102,13 +111,20 @@ def connect(
         own = [end is not source for end, source in zip(ends, (a, b), strict=True)]
         encoded = [views.encode(end.vector) for end in ends]
         ends = [replace(e, vector=v) if made else e for e, v, made in zip(ends, encoded, own, strict=True)]
-        task = CurveTask(model.train(), in_layout(feed, layout), views, kind, encoded, bends, weight_decay)
+        rows = [views.encode(bend.vector).clone() for bend in begun] or equally_spaced(encoded, bends)
+        task = CurveTask(model.train(), in_layout(feed, layout), views, kind, encoded, rows, weight_decay)
         task.optimizer = FlatOptimizer(make, task.bends, task.gradient, CHUNK if is_elementwise(optimizer) else None)
         tick = session.run(task, observers)
         last = session.snapshots.get(tick.step) or task.snapshot()
         ends = [replace(e, vector=views.decode(e.vector)) if made else e for e, made in zip(ends, own, strict=True)]
     kept = {step: _curve(kind, ends, bent) for step, bent in sorted(session.snapshots.items())}
     return replace(_curve(kind, ends, last), history=tuple(session.journal.rows), snapshots=kept)
+
+
+def equally_spaced(ends: Sequence[Tensor], bends: int) -> list[Tensor]:
+    """New points on the segment between two ends."""
+    shares = np.linspace(0, 1, bends + 2)[1:-1]
+    return [combine([1 - share, share], ends) for share in shares]
 
 
 def _curve(kind: Kind, ends: Sequence[Point], bends: Mapping[str, Tensor]) -> Subspace:
@@ -122,7 +138,10 @@ def _fingerprint(end: Point) -> str:
 
 
 class CurveTask:
-    """The bends of a curve through a borrowed model, as the session sees them; `ends` are in the buffer's order."""
+    """The bends of a curve through a borrowed model, as the session sees them.
+
+    Ends and bends are in the buffer's order; the bends are trained in place.
+    """
 
     optimizer: FlatOptimizer
 
@@ -133,16 +152,15 @@ class CurveTask:
         views: FlatViews,
         kind: Kind,
         ends: Sequence[Tensor],
-        bends: int,
+        bends: Sequence[Tensor],
         weight_decay: float,
     ) -> None:
         self.model, self.feed, self.views, self.weight_decay = model, feed, views, weight_decay
         assert views.gradient is not None
         self.gradient = views.gradient
-        shares = np.linspace(0, 1, bends + 2)
-        self.bends = [combine([1 - share, share], ends) for share in shares[1:-1]]
+        self.bends = list(bends)
         self._vectors = [ends[0], *self.bends, ends[1]]
-        self._rule = Subspace(kind, tuple(Point(torch.tensor([float(share)])) for share in shares))
+        self._rule = Subspace(kind, tuple(Point(torch.tensor([float(i)])) for i in range(len(self._vectors))))
 
     def closure(self, batch: Any, step: int) -> float:
         """Gradient at one random t, and its share for every bend; the loss without the penalty."""
