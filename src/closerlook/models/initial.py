@@ -28,17 +28,17 @@ def seeded(make: Callable[[], M], seed: int) -> M:
     return model.to(device)
 
 
-def initialise(model: nn.Module, init: Init) -> None:
+def initialise(model: nn.Module, init: Init, gain: float = 1.0) -> None:
     """Draw the weights of every convolution and linear layer anew by one scheme.
 
     ``"paper"``: convolutions normal with std sqrt(2 / (k k out_channels)), linear layers normal with std 0.01, biases
     zero. ``"he"``: normal with std sqrt(2 / fan_in), biases zero. ``"torch"``: what PyTorch's layers draw themselves.
-    Norm layers keep scale 1 and shift 0.
+    Norm layers keep scale 1 and shift 0. `gain` multiplies every standard deviation.
 
     Raises
     ------
     UsageError
-        There is no scheme of that name.
+        There is no scheme of that name, or a gain with ``"torch"``, whose layers draw by themselves.
 
     References
     ----------
@@ -48,11 +48,13 @@ def initialise(model: nn.Module, init: Init) -> None:
     if init not in ("paper", "he", "torch"):
         raise UsageError(f"unknown init {init!r}; choose paper, he or torch")
     if init == "torch":
+        if gain != 1.0:
+            raise UsageError("init_gain multiplies the standard deviation of init='paper' or 'he', not of 'torch'")
         return
     std = _paper_std if init == "paper" else _he_std
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, 0.0, std(module))
+            nn.init.normal_(module.weight, 0.0, gain * std(module))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 

@@ -53,6 +53,7 @@ def vgg(
     image_size: int = 32,
     dropout: float = 0.5,
     init: Init = "paper",
+    init_gain: float = 1.0,
     seed: int = 0,
 ) -> VGG:
     """VGG-11, -13, -16 or -19 (configurations A, B, D, E), in ``channels_last`` memory format.
@@ -76,6 +77,8 @@ def vgg(
     init
         See :func:`closerlook.models.initial.initialise`. Without batch norm ``"torch"`` (and ``"paper"`` on small
         budgets) stalls at the loss of guessing, log(classes); ``"he"`` trains.
+    init_gain
+        Multiplies the standard deviation of every initial weight.
     seed
         Decides every initial weight; the global generators stay as they were.
 
@@ -99,14 +102,14 @@ def vgg(
         raise UsageError(f"there is no VGG-{depth}; choose a depth of {', '.join(map(str, BLOCKS))}")
     if head not in ("paper", "linear"):
         raise UsageError(f"unknown head {head!r}; choose paper or linear")
-    check_positive(width=width, image_size=image_size, in_channels=in_channels, classes=classes)
+    check_positive(width=width, init_gain=init_gain, image_size=image_size, in_channels=in_channels, classes=classes)
     _check_norms(batch_norm, bare_blocks, head, head_norm)
     normed = range(bare_blocks + 1, len(CHANNELS) + 1) if batch_norm else range(0)
 
     def make() -> VGG:
         features, flat = _features(BLOCKS[depth], normed, width, in_channels, image_size)
         network = VGG(features, _head(head, flat, scaled(HIDDEN, width), classes, dropout, head_norm), image_size)
-        initialise(network, init)
+        initialise(network, init, init_gain)
         return network
 
     return seeded(make, seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

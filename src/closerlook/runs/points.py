@@ -16,11 +16,12 @@ class Snapshot(Frozen):
 
 
 class Bend(Frozen):
-    """A trained point of a curve."""
+    """A trained point of a curve: at its end, or at a step that the run keeps."""
 
     kind: Literal["bend"] = "bend"
     run: str
     index: int = 1
+    step: int | None = None
 
 
 class Average(Frozen):

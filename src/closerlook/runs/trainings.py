@@ -91,7 +91,7 @@ class TrainRecipe(Frozen):
 
 
 class ConnectRecipe(Frozen):
-    """Train a curve between two points."""
+    """Train a curve between two points; its bends are kept at the times of `snapshots` as well."""
 
     kind: Literal["connect"] = "connect"
     version: Literal[2] = 2
@@ -108,6 +108,7 @@ class ConnectRecipe(Frozen):
     augment: bool = False
     precision: Precision = "fp32"
     memory_format: MemoryFormat = "channels_last"
+    snapshots: tuple[Duration, ...] = ()
     seed: int
 
     @property
@@ -115,6 +116,10 @@ class ConnectRecipe(Frozen):
         """Steps of an epoch and of the run."""
         steps = -(-self.data.n_train // self.batch_size)
         return Clock(steps, self.epochs * steps)
+
+    def step(self, time: Duration) -> int:
+        """Number of the step at a time of this run."""
+        return to_steps(time, self.clock)
 
 
 class BoundaryRecipe(Frozen):

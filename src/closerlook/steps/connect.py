@@ -27,6 +27,7 @@ def run(recipe: ConnectRecipe, folder: RunFolder) -> None:
         **recipe.optimizer.settings(),
         schedule=recipe.schedule,
         seed=recipe.seed,
+        snapshots=recipe.snapshots,
         out=folder.path,
         autocast=autocast_dtype(recipe.precision),
         memory_format=MEMORY_FORMATS[recipe.memory_format],

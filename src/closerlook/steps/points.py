@@ -142,9 +142,13 @@ def _epoch_losses(folder: RunFolder, run: str) -> dict[int, float]:
 
 def _curve(folder: RunFolder, ref: Bend) -> Path:
     run = RunFolder(folder.path.parent / ref.run)
+    at_end = run.path / "results" / "curve.safetensors"
+    path = at_end if ref.step is None else run.path / "checkpoints" / f"step-{ref.step:06d}.safetensors"
+    if path.exists():
+        return path
     if (run.path / "results" / "missing.json").exists() or run.result("curve")["diverged"]:
         raise PointMissingError(f"{ref.run} has no bend: it diverged, or an end of it is missing")
-    return run.path / "results" / "curve.safetensors"
+    raise UsageError(f"{ref.run} keeps no bends at step {ref.step}; put that time into its snapshots")
 
 
 def _mean(vectors: list[Tensor]) -> Tensor:
