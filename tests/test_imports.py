@@ -8,7 +8,7 @@ import closerlook
 ROOMS = [
     "errors", "files", "checkpoints", "evidence", "figures", "weights", "views", "batches", "layout", "evaluation",
     "activations", "agreement", "probes", "durations", "schedules", "training", "curvature", "watching", "landscape",
-    "similarity", "models", "data", "runs", "steps", "launch", "report", "diagnosis", "studies", "cli",
+    "alignment", "similarity", "models", "data", "runs", "steps", "launch", "report", "diagnosis", "studies", "cli",
 ]  # fmt: skip
 ROOT = Path(closerlook.__file__).parent
 LIGHT = {"evidence": {"torch", "pandas", "matplotlib"}, "figures": {"torch"}, "files": {"pandas", "matplotlib"}}

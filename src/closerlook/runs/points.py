@@ -47,6 +47,13 @@ class AtLoss(Frozen):
     like: Snapshot
 
 
+class Aligned(Frozen):
+    """The end that a run permuted to lie near another one."""
+
+    kind: Literal["aligned"] = "aligned"
+    run: str
+
+
 Whole = Annotated[Snapshot | File, Field(discriminator="kind")]  # with the buffers that belong to the weights
 
-PointRef = Annotated[Snapshot | Bend | Average | File | AtLoss, Field(discriminator="kind")]
+PointRef = Annotated[Snapshot | Bend | Average | File | AtLoss | Aligned, Field(discriminator="kind")]

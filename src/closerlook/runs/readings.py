@@ -1,4 +1,4 @@
-"""Recipes of steps that read: losses on paths and planes, predictions, similarities, probes, curvature."""
+"""Recipes of steps that read: losses on paths and planes, predictions, similarities, probes, curvature, alignment."""
 
 from typing import Literal
 
@@ -140,4 +140,23 @@ class SharpnessRecipe(Frozen):
     blocks: dict[str, tuple[str, ...]] = Field(default={})
     batch_norm: Literal["batch", "running"] = "batch"
     tolerance: float = 0.01
+    seed: int = 0
+
+
+class AlignRecipe(Frozen):
+    """Permute the hidden units of `b` so that it lies near `a`; `Aligned` refers to the result.
+
+    Activations are read, and the outputs of the permuted network checked, on the images for batch-norm statistics, or
+    on those that carry the training loss where there are none. `seed` draws the orders in which groups are matched.
+    """
+
+    kind: Literal["align"] = "align"
+    version: Literal[1] = 1
+    data: DataSpec
+    model: ModelSpec
+    a: PointRef
+    b: PointRef
+    method: Literal["weights", "activations"] = "weights"
+    restarts: int = Field(default=5, ge=1)
+    batch_size: int = 500
     seed: int = 0

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from closerlook.runs.points import AtLoss, Average, Bend, File, PointRef, Snapshot, Whole
+from closerlook.runs.points import Aligned, AtLoss, Average, Bend, File, PointRef, Snapshot, Whole
 from closerlook.runs.readings import (
     AgreementRecipe,
+    AlignRecipe,
     BarriersRecipe,
     CompareRecipe,
     PredictRecipe,
@@ -33,6 +34,8 @@ from closerlook.runs.trainings import BoundaryRecipe, ConnectRecipe, Teacher, Tr
 __all__ = [
     "ADAPTER",
     "AgreementRecipe",
+    "AlignRecipe",
+    "Aligned",
     "AtLoss",
     "Average",
     "BarriersRecipe",
@@ -68,7 +71,7 @@ __all__ = [
 
 Recipe = (
     TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe | CompareRecipe
-    | BoundaryRecipe | AgreementRecipe | ProbesRecipe | SharpnessRecipe
+    | BoundaryRecipe | AgreementRecipe | ProbesRecipe | SharpnessRecipe | AlignRecipe
 )  # fmt: skip
 
 ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
@@ -80,7 +83,7 @@ def inputs_of(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _runs(value: Any) -> Iterator[str]:
-    if isinstance(value, Snapshot | Bend | AtLoss):
+    if isinstance(value, Snapshot | Bend | AtLoss | Aligned):
         yield value.run
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:

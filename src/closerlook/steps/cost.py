@@ -11,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from closerlook.runs.environment import one_thread
 from closerlook.runs.recipe import (
     AgreementRecipe,
+    Aligned,
+    AlignRecipe,
     BoundaryRecipe,
     CompareRecipe,
     ConnectRecipe,
@@ -80,7 +82,7 @@ def counts(recipe: Recipe) -> tuple[int, int]:
         return recipe.clock.total_steps, recipe.epochs * (_BACKWARD * data.n_train + validation)
     test = _KNOWN[data.name][2] if data.name in _KNOWN else data.n_read
     per_split = {"train": data.n_read, "test": data.n_test or test}
-    if isinstance(recipe, AgreementRecipe | CompareRecipe | ProbesRecipe):
+    if isinstance(recipe, AgreementRecipe | AlignRecipe | CompareRecipe | ProbesRecipe):
         return 0, _of_two(recipe, per_split)
     if isinstance(recipe, SharpnessRecipe):
         return 0, (recipe.examples or per_split[recipe.split]) * _of_curvature(recipe)
@@ -98,8 +100,14 @@ def counts(recipe: Recipe) -> tuple[int, int]:
     return 0, segments * recipe.t * (data.n_statistics + read) + others * _complete(recipe.points.values()) * read
 
 
-def _of_two(recipe: AgreementRecipe | CompareRecipe | ProbesRecipe, per_split: dict[str, int]) -> int:
-    """Images through two networks, and where asked for an untrained one; probes of labels have one network."""
+def _of_two(recipe: AgreementRecipe | AlignRecipe | CompareRecipe | ProbesRecipe, per_split: dict[str, int]) -> int:
+    """Images through two networks, and where asked for an untrained one; probes of labels have one network.
+
+    An alignment by weights takes one batch only: to follow it, and before and after.
+    """
+    if isinstance(recipe, AlignRecipe):
+        images = recipe.data.n_statistics or recipe.data.n_read
+        return 3 * min(recipe.batch_size, images) + 2 * images * (recipe.method == "activations")
     if isinstance(recipe, ProbesRecipe):
         return (1 + (recipe.b is not None)) * (recipe.data.n_validation + per_split["test"])
     others = isinstance(recipe, CompareRecipe) and "random" in recipe.nulls
@@ -119,7 +127,7 @@ def _tries(recipe: BoundaryRecipe) -> int:
 
 def _complete(points: Iterable[PointRef]) -> int:
     """How many points come with batch-norm statistics of their own."""
-    return sum(isinstance(point, Snapshot | File) for point in points)
+    return sum(isinstance(point, Snapshot | File | Aligned) for point in points)
 
 
 @lru_cache(maxsize=16)

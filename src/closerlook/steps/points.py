@@ -13,7 +13,7 @@ from closerlook import files
 from closerlook.batches import feed_for
 from closerlook.errors import NotFiniteError, PointMissingError, UsageError
 from closerlook.evaluation import batch_norms, estimate_batch_stats
-from closerlook.runs.recipe import AtLoss, Average, Bend, DataSpec, File, ModelSpec, PointRef, Snapshot
+from closerlook.runs.recipe import Aligned, AtLoss, Average, Bend, DataSpec, File, ModelSpec, PointRef, Snapshot
 from closerlook.runs.store import RunFolder
 from closerlook.steps.setting import fixed_batches, network, parts
 from closerlook.weights import Point, WeightSpace, loaded
@@ -44,6 +44,8 @@ class Resolver:
         if isinstance(ref, Bend):
             bends = files.read_tensors(_curve(self.folder, ref))[0]
             return Point(bends[f"point.{ref.index}"], origin=ref.run)
+        if isinstance(ref, Aligned):
+            return self.space.point(files.read_tensors(_aligned(self.folder, ref))[0])
         return self._from_file(ref)
 
     @property
@@ -138,6 +140,13 @@ def at_loss(folder: RunFolder, ref: AtLoss) -> Snapshot:
 
 def _epoch_losses(folder: RunFolder, run: str) -> dict[int, float]:
     return {row["step"]: row["loss"] for row in RunFolder(folder.path.parent / run).epochs()}
+
+
+def _aligned(folder: RunFolder, ref: Aligned) -> Path:
+    run = RunFolder(folder.path.parent / ref.run)
+    if (run.path / "results" / "missing.json").exists():
+        raise PointMissingError(f"{ref.run} aligned nothing: an end of it is missing")
+    return run.path / "results" / "aligned.safetensors"
 
 
 def _curve(folder: RunFolder, ref: Bend) -> Path:

@@ -1,0 +1,28 @@
+"""Step `align`: a network permuted to lie near another one."""
+
+from closerlook import files
+from closerlook.alignment import alignment
+from closerlook.runs.recipe import AlignRecipe
+from closerlook.runs.store import RunFolder
+from closerlook.steps.points import Resolver, overflow_is_missing
+from closerlook.steps.registry import step
+from closerlook.steps.setting import fixed_batches, network, parts
+
+
+@step("align")
+def run(recipe: AlignRecipe, folder: RunFolder) -> None:
+    """Align; the permuted network is a checkpoint, and what was permuted is told beside it."""
+    find, held = Resolver(network(recipe.model, recipe.data, seed=0), folder), parts(recipe.data)
+    images = held.statistics if recipe.data.n_statistics else held.read
+    with overflow_is_missing(recipe.a, recipe.b):
+        found = alignment(
+            find.model,
+            find.point(recipe.a),
+            find.point(recipe.b),
+            recipe.method,
+            loader=fixed_batches(images, recipe.batch_size),
+            seed=recipe.seed,
+            restarts=recipe.restarts,
+        )
+    files.write_tensors(folder.path / "results" / "aligned.safetensors", find.space.state_dict(found.point))
+    files.write_json(folder.path / "results" / "align.json", found.to_dict())
