@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 VERBS = {
-    "study": "Run a study: train, connect, judge, report. Finished work is never redone.",
+    "study": "Run a study, or all of them: train, connect, judge, report. Finished work is never redone.",
     "train": "Train one network from a recipe in a JSON file.",
     "path": "Read losses on the way from one checkpoint to another: straight, and along a trained curve.",
     "surface": "Read losses on the plane through three checkpoints.",
@@ -20,7 +20,7 @@ VERBS = {
     "runs show": "Show one run: recipe, state, results, seconds.",
     "runs rm": "Delete runs.",
     "runs verify": "Compare every file of finished runs with its checksum.",
-    "report": "Write an HTML report of runs, or write that of a study again.",
+    "report": "Write an HTML report of runs, that of a study again, or studies of several set-ups side by side.",
     "ls": "List the studies, models, data sets, rules and interventions that come with closerlook.",
     "show": "Explain one of them: a study, a model, a data set, a rule, an intervention.",
     "doctor": "Check this machine: versions, threads, data sets, disk.",
