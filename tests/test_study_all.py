@@ -314,7 +314,7 @@ def test_all_are_priced_without_doing_anything(
 def judged(name: str, levels: dict[str, float], seeds: int = 3, **changed: Any) -> Verdict:
     rule = RULES[name]
     rows = [
-        {"arm": arm, "seed": seed, "quantity": quantity, "value": levels[arm] + seed * (1 + len(arm)) / 1e5}
+        {"arm": arm, "seed": seed, "quantity": quantity, "value": levels[arm] + seed * ord(arm[-1]) / 1e6}
         for arm, quantity in dict.fromkeys(rule.compared()) for seed in range(seeds)
     ]  # fmt: skip
     rows += [{"arm": "I", "seed": "x", "quantity": "seed_barrier", "value": changed.get("seed_barrier", 1.0)}]
