@@ -37,6 +37,7 @@ from closerlook.landscape import (
     polychain,
     profile,
     read_curve_npz,
+    refine_chain,
     simplex,
     surface,
 )
@@ -83,7 +84,7 @@ __all__ = [
     "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine",
     "critical_lr", "distil", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing",
     "layers", "line", "linear_decay", "load_curve", "loaded", "match_features", "noise_scale", "plane", "polychain",
-    "probes", "procrustes", "profile", "pwcca", "random_rate", "read_curve_npz", "restarts", "sharpness", "simplex",
-    "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca", "teacher_logits", "train", "verdict",
-    "warmup", "watch",
+    "probes", "procrustes", "profile", "pwcca", "random_rate", "read_curve_npz", "refine_chain", "restarts",
+    "sharpness", "simplex", "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca", "teacher_logits",
+    "train", "verdict", "warmup", "watch",
 ]  # fmt: skip
