@@ -2,6 +2,7 @@
 
 from closerlook.figures.blocks import block_shares, updates
 from closerlook.figures.causes import causal_map
+from closerlook.figures.curving import along, embedding, one_legend_for
 from closerlook.figures.dots import gains
 from closerlook.figures.epochs import accuracy, learning_rate, norms
 from closerlook.figures.estimates import estimates
@@ -18,7 +19,7 @@ from closerlook.figures.style import panels
 from closerlook.figures.svg import to_svg
 
 __all__ = [
-    "accuracy", "aligned", "block_shares", "causal_map", "estimates", "forest", "gains", "heat_map", "layer_profile",
-    "learning_rate", "matrix", "norms", "panels", "path", "phase_diagram", "segments", "setups", "sharpness_trace",
-    "surface", "to_svg", "updates",
+    "accuracy", "aligned", "along", "block_shares", "causal_map", "embedding", "estimates", "forest", "gains",
+    "heat_map", "layer_profile", "learning_rate", "matrix", "norms", "one_legend_for", "panels", "path",
+    "phase_diagram", "segments", "setups", "sharpness_trace", "surface", "to_svg", "updates",
 ]  # fmt: skip
