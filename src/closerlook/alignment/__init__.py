@@ -1,7 +1,12 @@
 """Alignment: networks whose hidden units are permuted so that they lie near each other, and what barriers are left."""
 
-from closerlook.alignment.align import Alignment, align, alignment
+from closerlook.alignment.align import Alignment, Method, align, alignment
 from closerlook.alignment.axes import TraceError
+from closerlook.alignment.barriers import AlignedBarriers, aligned_barriers
 from closerlook.alignment.groups import Symmetry, trace
+from closerlook.alignment.repair import repair, repaired
 
-__all__ = ["Alignment", "Symmetry", "TraceError", "align", "alignment", "trace"]
+__all__ = [
+    "AlignedBarriers", "Alignment", "Method", "Symmetry", "TraceError", "align", "aligned_barriers", "alignment",
+    "repair", "repaired", "trace",
+]  # fmt: skip

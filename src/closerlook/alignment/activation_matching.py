@@ -4,16 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from closerlook.activations.forward import Forward
-from closerlook.alignment.assignment import Scores, best_order
+from closerlook.alignment.assignment import best_order
 from closerlook.alignment.groups import Order, Place, ReadAt, Symmetry, places, rows
+from closerlook.alignment.moments import Moments
 from closerlook.alignment.rules import SUMS
 from closerlook.alignment.tracing import arguments, name_of
-from closerlook.errors import NotFiniteError
 
 
 def match_activations(
@@ -40,46 +39,10 @@ def match_activations(
                 moments.setdefault((read, place), Moments()).add(*pair)
     orders = symmetry.identity()
     for number, group in enumerate(symmetry.groups):
-        scores = [found.correlations() for (_, place), found in moments.items() if place.group == number]
+        scores = [found.correlations.numpy() for (_, place), found in moments.items() if place.group == number]
         if scores:
             orders[number] = best_order(np.sum(scores, axis=0), group.blocks)
     return orders
-
-
-class Moments:
-    """Counts, means and centred second moments of two sets of n units, merged over batches in float64."""
-
-    count: int = 0
-    mean: Tensor
-    products: Tensor
-    cross: Tensor
-
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """Take note of the samples [n, m] of both."""
-        both = torch.cat([x, y]).double().cpu()
-        count, mean = both.shape[1], both.mean(1)
-        centred = both - mean[:, None]
-        products = torch.stack([(centred[: len(x)] ** 2).sum(1), (centred[len(x) :] ** 2).sum(1)])
-        cross = centred[: len(x)] @ centred[len(x) :].T
-        if self.count:
-            step, share = mean - self.mean, self.count * count / (self.count + count)
-            products += self.products + share * torch.stack([step[: len(x)] ** 2, step[len(x) :] ** 2])
-            cross += self.cross + share * torch.outer(step[: len(x)], step[len(x) :])
-            mean = self.mean + step * (count / (self.count + count))
-        self.count, self.mean, self.products, self.cross = self.count + count, mean, products, cross
-
-    def correlations(self) -> Scores:
-        """Correlations [n, n], 0 where one of the two never changes.
-
-        Raises
-        ------
-        NotFiniteError
-            An activation was NaN or infinite.
-        """
-        if not bool(torch.isfinite(self.products).all()):
-            raise NotFiniteError("an activation is NaN or infinite; did that run diverge?")
-        scale = (self.products[0][:, None] * self.products[1]).sqrt()
-        return torch.where(scale > 0, self.cross / scale.clamp(min=torch.finfo(scale.dtype).tiny), 0.0).numpy()
 
 
 def _taken(symmetry: Symmetry, model: nn.Module, batch: Any, forward: Forward) -> Mapping[tuple[int, str], Tensor]:

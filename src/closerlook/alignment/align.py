@@ -116,8 +116,8 @@ def alignment(
         Its first batch is followed through the network, and the permuted network must give the same outputs on it.
         Activations are read on all batches. ``[batch]`` will do for weights.
     seed, restarts
-        Weight matching depends on the order of the groups: it is run `restarts` times from different random orders,
-        and the nearest is kept. Activation matching does not depend on them.
+        Weight matching ends in a local optimum: it is run `restarts` times, from different starts and in different
+        random orders of the groups, and the nearest is kept. Activation matching does not depend on them.
 
     Raises
     ------
@@ -177,6 +177,6 @@ def _by_weights(
         for point in (a, b)
     ]
     weights = Weights(symmetry, *sides)
-    found = [match_weights(weights, generator) for generator in np.random.default_rng(seed).spawn(restarts)]
-    tried = [distance(a.vector, symmetry.moved(space, b, each.orders).vector) for each in found]
-    return found[int(np.argmin(tried))].orders, tuple(tried)
+    found = match_weights(weights, seed, restarts)
+    tried = tuple(distance(a.vector, symmetry.moved(space, b, orders).vector) for orders in found)
+    return found[int(np.argmin(tried))], tried
