@@ -19,7 +19,7 @@ from closerlook.curvature import (
     stability_threshold,
 )
 from closerlook.errors import CloserlookError
-from closerlook.evaluation import Evaluation, evaluate
+from closerlook.evaluation import Evaluation, evaluate, with_statistics
 from closerlook.evidence import Rule, Verdict, verdict
 from closerlook.landscape import (
     Barrier,
@@ -86,5 +86,5 @@ __all__ = [
     "layers", "line", "linear_decay", "load_curve", "loaded", "match_features", "noise_scale", "plane", "polychain",
     "probes", "procrustes", "profile", "pwcca", "random_rate", "read_curve_npz", "refine_chain", "restarts",
     "sharpness", "simplex", "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca", "teacher_logits",
-    "train", "verdict", "warmup", "watch",
+    "train", "verdict", "warmup", "watch", "with_statistics",
 ]  # fmt: skip

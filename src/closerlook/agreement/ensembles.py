@@ -1,6 +1,6 @@
 """The mean of several models' probabilities beside each of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Ensemble:
 
 
 def ensemble(
-    models: Sequence[nn.Module],
+    models: Iterable[nn.Module],
     loader: Loader,
     *,
     batch_fn: BatchFn | None = None,
@@ -39,6 +39,8 @@ def ensemble(
     autocast: torch.dtype | None = None,
 ) -> Ensemble:
     """Accuracy of the mean of the models' probabilities, beside each member's; batches ``(x, y)`` or dicts.
+
+    Each model is read before the next one is asked for, so a generator holds one at a time.
 
     Raises
     ------

@@ -85,6 +85,21 @@ class Subspace:
         row = self.coefficients(np.reshape(np.asarray(coord, float), (1, -1)))[0]
         return Point(combine(row, [point.vector for point in self.points]))
 
+    def average(self, coords: ArrayLike) -> Point:
+        """The mean of the points at some coordinates: one point, that of the mean of their coefficients.
+
+        A bare vector, as from `at`: `closerlook.with_statistics` gives it batch-norm statistics.
+
+        Examples
+        --------
+        >>> line(torch.zeros(2), torch.ones(2)).average([0.25, 0.5]).vector
+        tensor([0.3750, 0.3750])
+        """
+        rows = self.coefficients(coords)
+        if not len(rows):
+            raise UsageError("there is no point to average; give at least one coordinate")
+        return Point(combine(rows.mean(0), [point.vector for point in self.points]), origin=f"mean of {len(rows)}")
+
     def project(self, w: Point | Tensor) -> tuple[Array, float]:
         """Coordinates of the nearest point, and the distance to it: of the span for planes and simplices."""
         vector = _as_point(w).vector
