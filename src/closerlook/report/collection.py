@@ -79,13 +79,16 @@ def render(collection: Collection) -> str:
     names = [section.name for section in collection.sections]
     if len(set(names)) < len(names):
         raise UsageError(f"two of the sections {', '.join(names)} have one name; give each its own")
-    # Where the sections ran is told once, for all of them.
-    shown = [
-        (section, nested(html.content(replace(section.report, environment={}), folded=True), section.name))
-        for section in collection.sections
-    ]
-    sections = [(section, Markup(text)) for section, text in shown]
+    sections = [(section, Markup(_shown(section, collection))) for section in collection.sections]
     return html.page(collection.title, html.fill("collection.html", collection=collection, sections=sections))
+
+
+def _shown(section: Section, collection: Collection) -> str:
+    """A section's content; where it ran is told once, where that is the same for all."""
+    report = section.report
+    if report.environment == collection.environment:
+        report = replace(report, environment={})
+    return nested(html.content(report, folded=True), section.name)
 
 
 def write(collection: Collection, path: str | Path) -> Path:

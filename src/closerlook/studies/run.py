@@ -67,15 +67,16 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def conclude(plan: StudyPlan, root: Path, here: Mapping[str, Any] | None = None) -> StudyOutcome:
-    """Judge the stored numbers and write table, verdict, figures and report; `here` is the environment it tells of."""
+def conclude(plan: StudyPlan, root: Path) -> StudyOutcome:
+    """Judge the stored numbers and write table, verdict, figures and report."""
     folder, study, results = study_folder(plan, root), STUDIES[plan.name], Results(plan, Store(root))
     table = study.table(results)
     verdict = judge(plan, table, results)
     runs = {role: run_id(recipe) for role, recipe in plan.roles.items()}
     told = {"study": plan.name, "scale": plan.scale, "seeds": plan.seeds, "data": plan.data, "settings": plan.settings}
     files.write_json(folder / "plan.json", {**told, "runs": runs})
-    files.write_json(folder / "environment.json", results.store.folder(plan.recipes[0]).made_in() or environment())
+    where = _environment(results)
+    files.write_json(folder / "environment.json", where)
     files.write_bytes(folder / "table.csv", as_csv(table).encode())
     files.write_json(folder / "verdict.json", {**verdict.to_dict(), "runs": runs})
     figures = study.figures(results)
@@ -89,12 +90,18 @@ def conclude(plan: StudyPlan, root: Path, here: Mapping[str, Any] | None = None)
         tables=study.tables(results),
         settings=plan.settings,
         seeds=plan.seeds,
-        environment=here or environment(),
+        environment=where,
         costs=_costs(results),
         command=plan.command,
         notes=study.notes,
     )
     return StudyOutcome(verdict, write(page, folder / "report.html"), folder, page)
+
+
+def _environment(results: Results) -> dict[str, Any]:
+    """Where the first run was made, and earlier places of it; what draws the report may be another one."""
+    made = results.store.folder(results.plan.recipes[0]).made_in() or environment()
+    return {name: value for name, value in made.items() if value != []}
 
 
 def _costs(results: Results) -> tuple[tuple[str, float], ...]:

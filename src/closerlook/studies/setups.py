@@ -47,7 +47,7 @@ def read_setup(folder: Path) -> Setup:
             "rule": f"{verdict['rule']}, version {verdict['version']}", "setting": verdict["setting"],
         }  # fmt: skip
         chosen = {name: value for name, value, _ in plan.get("settings") or _settings(plan)}
-        where = dict(flat(_environment(folder, plan["runs"])))
+        where = {name: value for name, value in flat(_environment(folder, plan["runs"])) if value != []}
         return Setup(folder, plan["study"], {**asked, **chosen, **where}, verdict)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(

@@ -12,7 +12,6 @@ from closerlook.evidence.deciding import deciding
 from closerlook.launch import Event, launch, pool
 from closerlook.launch.pool import InThisProcess
 from closerlook.report import Collection, Section, write_collection
-from closerlook.runs.environment import environment
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import Recipe
 from closerlook.runs.store import Store, only_one
@@ -101,12 +100,10 @@ def conclude_all(
     whole: Whole, root: Path, executor: Executor | None = None, failure: StepFailedError | None = None
 ) -> WholeOutcome:
     """Judge every study whose steps are all done, and write the page of all; `failure` says why others are not."""
-    drawing, here = executor or InThisProcess(), environment()
+    drawing = executor or InThisProcess()
     left = {plan.name: _left(plan, root) for plan in whole.plans}
     missing = {name: f"{count} of its steps are not finished" for name, count in left.items() if count}
-    waiting = {
-        plan.name: drawing.submit(conclude, plan, root, here) for plan in whole.plans if plan.name not in missing
-    }
+    waiting = {plan.name: drawing.submit(conclude, plan, root) for plan in whole.plans if plan.name not in missing}
     studies = {}
     for name, future in waiting.items():
         try:
@@ -134,7 +131,7 @@ def _written(whole: Whole, root: Path, outcome: WholeOutcome) -> WholeOutcome:
         question=_QUESTION,
         sections=tuple(_section(name, study) for name, study in outcome.studies.items()),
         missing=tuple(outcome.missing.items()),
-        environment=environment(),
+        environment=next(iter(outcome.studies.values())).page.environment,
         costs=_costs(whole, root),
         command=whole.command,
     )
