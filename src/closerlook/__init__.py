@@ -5,6 +5,7 @@ The public API is this page; ``import closerlook as cl``.
 
 from closerlook.activations import Activations, activations, layers
 from closerlook.agreement import Agreement, Ensemble, agreement, ensemble
+from closerlook.alignment import AlignedBarriers, Alignment, align, aligned_barriers, alignment, repair
 from closerlook.batches import Output
 from closerlook.curvature import (
     CriticalLR,
@@ -77,14 +78,15 @@ from closerlook.weights import Point, WeightSpace, loaded
 __version__ = "0.1.0"
 
 __all__ = [
-    "Activations", "Agreement", "Barrier", "BarrierMatrix", "CloserlookError", "Comparison", "CriticalLR", "Ensemble",
-    "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale", "Output", "Point", "Probe", "Probes", "Profile",
-    "Rule", "SeedsReport", "Sharpness", "SharpnessTrace", "Similarity", "SpectralMoments", "Subspace", "Surface",
-    "Trace", "TrainResult", "Verdict", "WatchReport", "WeightSpace", "across_seeds", "activations", "agreement",
-    "barrier", "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine",
-    "critical_lr", "distil", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing",
-    "layers", "line", "linear_decay", "load_curve", "loaded", "match_features", "noise_scale", "plane", "polychain",
-    "probes", "procrustes", "profile", "pwcca", "random_rate", "read_curve_npz", "refine_chain", "restarts",
-    "sharpness", "simplex", "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca", "teacher_logits",
-    "train", "verdict", "warmup", "watch", "with_statistics",
+    "Activations", "Agreement", "AlignedBarriers", "Alignment", "Barrier", "BarrierMatrix", "CloserlookError",
+    "Comparison", "CriticalLR", "Ensemble", "Evaluation", "GridMoments", "LayerTrace", "Moments", "NoiseScale",
+    "Output", "Point", "Probe", "Probes", "Profile", "Rule", "SeedsReport", "Sharpness", "SharpnessTrace",
+    "Similarity", "SpectralMoments", "Subspace", "Surface", "Trace", "TrainResult", "Verdict", "WatchReport",
+    "WeightSpace", "across_seeds", "activations", "agreement", "align", "aligned_barriers", "alignment", "barrier",
+    "barrier_matrix", "bezier", "cca", "cka", "clip", "compare", "connect", "constant", "cosine", "critical_lr",
+    "distil", "ensemble", "evaluate", "freeze", "group_rate", "hessian_trace", "label_smoothing", "layers", "line",
+    "linear_decay", "load_curve", "loaded", "match_features", "noise_scale", "plane", "polychain", "probes",
+    "procrustes", "profile", "pwcca", "random_rate", "read_curve_npz", "refine_chain", "repair", "restarts",
+    "sharpness", "simplex", "spectral_cca", "stability_threshold", "step_decay", "surface", "svcca",
+    "teacher_logits", "train", "verdict", "warmup", "watch", "with_statistics",
 ]  # fmt: skip

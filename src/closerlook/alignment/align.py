@@ -60,6 +60,13 @@ class Alignment:
             "units": self.units, "permutations": {name: each.tolist() for name, each in self.permutations.items()},
         }  # fmt: skip
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any], point: Point) -> "Alignment":
+        """The alignment that `to_dict` wrote, with its point."""
+        names = ("method", "distance_before", "distance_after", "output_difference")
+        orders = {name: np.array(order) for name, order in stored["permutations"].items()}
+        return cls(point, orders, tried=tuple(stored["tried"]), **{name: stored[name] for name in names})
+
     def __str__(self) -> str:
         return (
             f"{self.moved} of {self.units} hidden units in {len(self.permutations)} groups changed places, by "

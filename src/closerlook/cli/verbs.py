@@ -10,6 +10,7 @@ VERBS = {
     "path": "Read losses on the way from one checkpoint to another: straight, and along a trained curve.",
     "surface": "Read losses on the plane through three checkpoints.",
     "barrier": "Read the loss barriers between every two of some checkpoints.",
+    "align": "Permute the hidden units of a checkpoint so that it lies near another, and read what barrier is left.",
     "compare": "Compare what the layers of two checkpoints hold.",
     "agreement": "Read how far two checkpoints agree in what they predict: a student and its teacher.",
     "sharpness": "Read how curved the loss is at checkpoints, where, and whether a learning rate can bear it.",

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from closerlook.runs.points import PointRef
 from closerlook.runs.specs import BatchStats, DataSpec, Frozen, MemoryFormat, ModelSpec, Precision, Split
@@ -21,7 +21,11 @@ class Reading(Frozen):
 
 
 class ProfileRecipe(Reading):
-    """Read metrics along a segment or curve through the given control points, all or to a tolerance in nats."""
+    """Read metrics along a segment or curve through the given control points, all or to a tolerance in nats.
+
+    With `repair` every point of a segment gets its activations' means and spreads from those of the ends (REPAIR); that
+    is for networks without batch norm.
+    """
 
     kind: Literal["profile"] = "profile"
     version: Literal[2] = 2
@@ -30,6 +34,13 @@ class ProfileRecipe(Reading):
     t: int = 25
     tolerance: float | None = None
     level: float = 0.95
+    repair: bool = False
+
+    @model_validator(mode="after")
+    def _repairs_a_segment(self) -> "ProfileRecipe":
+        if self.repair and (self.curve != "line" or len(self.points) != 2):
+            raise ValueError("REPAIR is of the points between two ends: take a line of two points")
+        return self
 
 
 class SurfaceRecipe(Reading):

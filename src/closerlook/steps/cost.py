@@ -40,6 +40,7 @@ _KNOWN: dict[str, tuple[tuple[int, ...], int, int]] = {
 _BACKWARD = 3  # a training step costs about three forward passes
 _PRODUCTS = 5  # with the Hessian, until an eigenvalue is known: mostly 3 to 10
 _CRITICAL = 4  # passes forward and backward of a critical learning rate
+_LAYERS = 10  # that REPAIR measures one after the other: those of the networks here, about
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def counts(recipe: Recipe) -> tuple[int, int]:
         return 0, recipe.grid[0] * recipe.grid[1] * (data.n_statistics + read)
     # The two ends of a path are read once more, with their own statistics; barriers on the first split alone.
     if isinstance(recipe, ProfileRecipe):
-        return 0, recipe.t * (data.n_statistics + read) + _complete((recipe.points[0], recipe.points[-1])) * read
+        images = data.n_statistics + recipe.repair * _LAYERS * (data.n_statistics or data.n_read)
+        return 0, recipe.t * (images + read) + _complete((recipe.points[0], recipe.points[-1])) * read
     read, others = per_split[recipe.splits[0]], len(recipe.points) - 1
     segments = len(recipe.points) * others // 2
     return 0, segments * recipe.t * (data.n_statistics + read) + others * _complete(recipe.points.values()) * read

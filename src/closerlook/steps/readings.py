@@ -7,14 +7,16 @@ import numpy as np
 import torch
 
 from closerlook import files
+from closerlook.alignment import repaired
 from closerlook.batches import autocast_dtype, feed_for
 from closerlook.errors import StoreError
 from closerlook.evaluation import estimate_batch_stats, evaluate
-from closerlook.landscape import Profile, Subspace, Surface, barrier_matrix, plane, profile, surface
+from closerlook.landscape import Profile, Subspace, Surface, barrier_matrix, plane, polychain, profile, surface
 from closerlook.landscape.cells import clear
 from closerlook.runs.recipe import BarriersRecipe, PredictRecipe, ProfileRecipe, Reading, SurfaceRecipe
 from closerlook.runs.store import RunFolder
-from closerlook.steps.points import Resolver
+from closerlook.steps.align import batches_to_align_on
+from closerlook.steps.points import Resolver, overflow_is_missing
 from closerlook.steps.registry import CELLS, helper, step
 from closerlook.steps.setting import (
     MEMORY_FORMATS,
@@ -47,12 +49,23 @@ def read_surface(recipe: SurfaceRecipe, folder: RunFolder) -> None:
 def profile_in_cells(recipe: ProfileRecipe, folder: RunFolder) -> tuple[Profile, float]:
     """The profile, its points kept as cells of the folder, and the length of its path."""
     find, settings = _reading(recipe, folder)
-    curve = Subspace(recipe.curve, tuple(find.point(ref) for ref in recipe.points))
+    curve = _curve(recipe, find)
     found = profile(
         find.model, curve, reading_batches(recipe), recipe.t, tolerance=recipe.tolerance, level=recipe.level,
         out=folder.path / CELLS, **settings,
     )  # fmt: skip
     return found, curve.length()
+
+
+def _curve(recipe: ProfileRecipe, find: Resolver) -> Subspace:
+    """The curve through the recipe's points; one with REPAIR is the chain of all that are read."""
+    points = tuple(find.point(ref) for ref in recipe.points)
+    if not recipe.repair:
+        return Subspace(recipe.curve, points)
+    images = batches_to_align_on(recipe.data, recipe.batch_size)
+    with overflow_is_missing(*recipe.points):
+        coords = np.linspace(0, 1, recipe.t).tolist()
+        return polychain(list(repaired(find.model, points[0], points[1], coords, images)))
 
 
 @helper("surface")
