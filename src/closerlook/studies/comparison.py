@@ -61,12 +61,10 @@ def _figure(setups: Mapping[str, Setup]) -> Figure:
 def _verdicts(setups: Mapping[str, Setup]) -> Table:
     rows = tuple(
         (name, each.verdict["answer"], len(each.verdict["seeds"]), bool(each.verdict["provisional"]),
-         each.verdict["setting"], str(each.folder))
+         each.verdict["setting"])
         for name, each in setups.items()
     )  # fmt: skip
-    return Table(
-        "verdicts", "Verdict of every set-up", ("set-up", "verdict", "seeds", "provisional", "setting", "folder"), rows
-    )
+    return Table("verdicts", "Verdict of every set-up", ("set-up", "verdict", "seeds", "provisional", "setting"), rows)
 
 
 def _parts(setups: Mapping[str, Setup]) -> Table:

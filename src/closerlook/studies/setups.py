@@ -1,5 +1,6 @@
 """The stored verdicts of one study in several set-ups: on other data, with another network, on another machine."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from closerlook.report.words import flat
 from closerlook.runs.store import Store
 from closerlook.studies import STUDIES
 
-_NAMING = ("data", "network", "scale", "processor", "seeds")  # the first of these that differs names the set-ups
+_SETUP = ("data", "network", "teacher", "students")  # what makes another set-up: data and architecture
+_NAMING = (*_SETUP, "scale", "processor", "seeds")  # the first of these that differs names the set-ups
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,32 @@ def differing(setups: Sequence[Setup]) -> list[str]:
     return [name for name in names if any(each.settings.get(name) != setups[0].settings.get(name) for each in setups)]
 
 
+def answers(setups: Mapping[str, Setup]) -> dict[str, str]:
+    """Verdicts by data and architecture: of those that share both, one verdict, and "not decided" where they differ.
+
+    Another machine, scale or choice of seeds makes no other set-up, so that no result counts twice.
+    """
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for name, each in setups.items():
+        kind = tuple(_head(each.settings.get(what)) for what in _SETUP)
+        found.setdefault(kind, {})[name] = each.verdict["answer"]
+    return {" and ".join(of): _one(list(of.values())) for of in found.values()}
+
+
+def _one(told: Sequence[str]) -> str:
+    return told[0] if len(set(told)) == 1 else "not decided"
+
+
 def _letter(index: int) -> str:
     return chr(ord("A") + index) if index < 26 else f"{index + 1}"
 
 
 def _short(setup: Setup, by: str) -> str:
-    """What tells a set-up apart, up to its first comma."""
-    value = setup.settings.get(by)
-    told = "" if value is None else str(len(value)) + " seeds" if by == "seeds" else str(value).partition(",")[0]
+    """What tells a set-up apart, in a word or two."""
+    told = "-".join(map(str, setup.settings[by])) if by == "seeds" else _head(setup.settings.get(by))
     return f": {told}" if told else ""
+
+
+def _head(value: Any) -> str:
+    """A setting up to its first comma: the name of a data set or a network without its numbers."""
+    return "" if value is None else re.split("[,;]", str(value))[0]
