@@ -16,14 +16,14 @@ from closerlook.studies.resilience.settings import MODES
 from closerlook.weights import Point, gram
 
 Array = NDArray[np.float64]
-_ON_CURVE = np.linspace(0, 1, 9)
+_ON_CURVE = (np.arange(8) + 0.5) / 8  # neither end nor bend: these are shown themselves
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Coordinates [n, 2] of the points named by `modes` and `bends`, and of those on every curve.
+    """Coordinates [1, 2] of the networks `modes` and of the `bends`, and [m, 2] of the curve to every mode.
 
-    `explained` are the shares of the variance along the two axes, for principal components.
+    A curve runs from G over its bend to a mode. `explained` are the shares of the variance along the two axes, for principal components.
     """
 
     modes: dict[str, Array]
@@ -40,25 +40,34 @@ def embeddings(results: Results, seed: int) -> tuple[Embedding, Embedding] | Non
     found = _inner(results, seed)
     if found is None:
         return None
-    names, inner, rows = found
-    centred = inner - inner.mean(0) - inner.mean(1)[:, None] + inner.mean()
-    values, vectors = np.linalg.eigh(centred)
-    top = values[::-1][:2]
-    axes = vectors[:, ::-1][:, :2] / np.sqrt(top)
-    # Rows of coefficients sum to 1, so that the centre falls out of every difference.
+    inner, rows = found
     every = np.concatenate(list(rows.values()))
-    scores = (every - 1 / len(names)) @ centred @ axes
-    squared = np.einsum("mi,ij,mj->m", every, centred, every)
-    apart = np.sqrt(np.maximum(squared[:, None] + squared - 2 * every @ centred @ every.T, 0.0))
-    near = TSNE(
-        metric="precomputed", init="random", perplexity=min(10, len(every) // 4), random_state=0
-    ).fit_transform(apart)  # fmt: skip
-    shares = (float(top[0] / values.sum()), float(top[1] / values.sum()))
+    scores, shares = principal(inner, every)
+    settings = {"metric": "precomputed", "init": "random", "perplexity": min(10, len(every) // 4), "random_state": 0}
+    near = TSNE(**settings).fit_transform(distances(inner, every))
     return _named(rows, scores, shares), _named(rows, np.asarray(near, dtype=float), None)
 
 
-def _inner(results: Results, seed: int) -> tuple[list[str], Array, dict[tuple[str, str], Array]] | None:
-    """Names of the points, their inner products about the first, and the coefficients of all that is shown."""
+def principal(inner: Array, every: Array) -> tuple[Array, tuple[float, float]]:
+    """First two principal components of k points, the shares of the variance that they hold, and mixtures on them.
+
+    `inner` [k, k] are inner products of the points about any origin; rows of `every` [m, k] sum to 1.
+    """
+    centred = inner - inner.mean(0) - inner.mean(1)[:, None] + inner.mean()
+    values, vectors = np.linalg.eigh(centred)
+    one, two = values[::-1][:2]
+    scores = (every - 1 / len(inner)) @ centred @ vectors[:, ::-1][:, :2] / np.sqrt([one, two])
+    return scores, (float(one / values.sum()), float(two / values.sum()))
+
+
+def distances(inner: Array, every: Array) -> Array:
+    """Distances [m, m] between mixtures of points: the root of ``(c - d)' inner (c - d)``."""
+    squared = np.einsum("mi,ij,mj->m", every, inner, every)
+    return np.sqrt(np.maximum(squared[:, None] + squared - 2 * every @ inner @ every.T, 0.0))
+
+
+def _inner(results: Results, seed: int) -> tuple[Array, dict[tuple[str, str], Array]] | None:
+    """Inner products of all points about G, and the coefficients of all that is shown."""
     points: dict[str, Point] = {}
     kept = []
     for mode in MODES:
@@ -82,11 +91,16 @@ def _inner(results: Results, seed: int) -> tuple[list[str], Array, dict[tuple[st
     rows |= {("bend", mode): unit[f"bend {mode}"][None] for mode in kept}
     hats = polychain([points["G"], points["G"], points["G"]]).coefficients(_ON_CURVE)
     rows |= {("curve", mode): hats @ np.stack([unit["G"], unit[f"bend {mode}"], unit[mode]]) for mode in kept}
-    return names, inner, rows
+    return inner, rows
 
 
 def _named(rows: dict[tuple[str, str], Array], scores: Array, explained: tuple[float, float] | None) -> Embedding:
     ends = np.cumsum([len(row) for row in rows.values()])
     parts = dict(zip(rows, np.split(scores, ends[:-1]), strict=True))
     of = {kind: {name: part for (k, name), part in parts.items() if k == kind} for kind in ("mode", "bend", "curve")}
-    return Embedding(of["mode"], of["bend"], of["curve"], explained)
+    half = len(_ON_CURVE) // 2
+    curves = {
+        mode: np.concatenate([of["mode"]["G"], part[:half], of["bend"][mode], part[half:], of["mode"][mode]])
+        for mode, part in of["curve"].items()
+    }
+    return Embedding(of["mode"], of["bend"], curves, explained)
