@@ -87,7 +87,8 @@ def _asked(question: Part | Agreed) -> str:
 
 def _decisions(chosen: Rule) -> list[str]:
     gate = chosen.gate
-    lines = [f"  not decided unless {each.part} is yes ({each.otherwise})" for each in chosen.preconditions]
+    lines = _admission(chosen)
+    lines += [f"  not decided unless {each.part} is yes ({each.otherwise})" for each in chosen.preconditions]
     lines += [f"  contradicted if {_said(chosen.contradicted)}", f"  supported if {_said(chosen.supported)}"]
     if gate is not None:
         first = f"  but if {gate.part} is {gate.answer} ({gate.words}): contradicted if {_said(gate.contradicted)}, "
@@ -98,6 +99,17 @@ def _decisions(chosen: Rule) -> list[str]:
     if beside := chosen.beside():
         lines.append(f"  read and shown, never decisive: {', '.join(beside)}")
     return lines + [f"  remark if {_said(remark.when)}: {remark.words}" for remark in chosen.remarks]
+
+
+def _admission(chosen: Rule) -> list[str]:
+    asked = chosen.admission
+    if asked is None:
+        return []
+    above = f"{asked.quantity} more than {asked.margin:g} above that of {asked.baseline} in some seed"
+    return [
+        f"  left out, with its parts: an arm that {asked.otherwise} ({above}), of {', '.join(asked.arms)}",
+        f"  not decided if fewer than {asked.least} of {', '.join(asked.among)} are left",
+    ]
 
 
 def _said(condition: Condition) -> str:

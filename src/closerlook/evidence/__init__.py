@@ -1,5 +1,6 @@
 """Evidence over seeds: paired effects with intervals, rules fixed beforehand, and the verdicts that they give."""
 
+from closerlook.evidence.admission import Admission, Admitted, Entrant
 from closerlook.evidence.agreed import Agreed, Agreement
 from closerlook.evidence.conditions import Condition, Gate, Precondition, Remark, all_of, any_of
 from closerlook.evidence.effects import Effect, Interval, paired_effect
@@ -13,7 +14,7 @@ from closerlook.evidence.table import read_table
 from closerlook.evidence.verdicts import Verdict
 
 __all__ = [
-    "RULES", "Agreed", "Agreement", "Condition", "Control", "Effect", "Gate", "Illustration", "Interval", "Part",
-    "PartResult", "Precondition", "Reading", "Remark", "Rule", "Verdict", "all_of", "any_of", "find_rule",
-    "half_width", "paired_effect", "read_table", "spread", "t_interval", "verdict",
+    "RULES", "Admission", "Admitted", "Agreed", "Agreement", "Condition", "Control", "Effect", "Entrant", "Gate",
+    "Illustration", "Interval", "Part", "PartResult", "Precondition", "Reading", "Remark", "Rule", "Verdict", "all_of",
+    "any_of", "find_rule", "half_width", "paired_effect", "read_table", "spread", "t_interval", "verdict",
 ]  # fmt: skip

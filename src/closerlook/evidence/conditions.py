@@ -13,7 +13,8 @@ class Condition:
     """Answers that parts must give: all of them, or any one; use `all_of` and `any_of`.
 
     Where all must hold, each is read at 90 %. Where any one of k suffices, each is read at ``1 - 0.1 / k``, so that
-    k chances of being wrong together stay at 5 % on each side.
+    k chances of being wrong together stay at 5 % on each side. Parts that are left out take no part: the others decide,
+    at the levels of all.
     """
 
     terms: tuple[tuple[str, Answer], ...]
@@ -26,8 +27,9 @@ class Condition:
 
     def holding(self, answers: Answers) -> tuple[tuple[str, Answer], ...]:
         """The terms that make the condition hold; empty if it does not."""
-        true = tuple((part, answer) for part, answer in self.terms if answers[part, self.level] == answer)
-        return true if self.one_suffices or len(true) == len(self.terms) else ()
+        taking = [(part, answer) for part, answer in self.terms if answers[part, self.level] != "left out"]
+        true = tuple((part, answer) for part, answer in taking if answers[part, self.level] == answer)
+        return true if self.one_suffices or len(true) == len(taking) else ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,10 @@ class Effect:
     def answer_at(self, level: float) -> Answer:
         """Answer of the interval at `level`, which must be one of those computed."""
         return next(interval.answer for interval in self.intervals if interval.level == level)
+
+    def answering(self, answer: Answer) -> "Effect":
+        """The same numbers with another answer at every level: they are shown, and say nothing."""
+        return replace(self, intervals=tuple(replace(each, answer=answer) for each in self.intervals))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, None where there is none; `effect`, `low`, `high`, `answer` are those of the first level."""

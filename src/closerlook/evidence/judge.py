@@ -5,9 +5,10 @@ from typing import Any
 
 from closerlook.errors import UsageError
 from closerlook.evidence import words
+from closerlook.evidence.admission import Admitted, admit
 from closerlook.evidence.conditions import Answers
 from closerlook.evidence.paired import FEWEST, SETTLED
-from closerlook.evidence.readings import Reading, read_control, read_illustration, read_part, unused
+from closerlook.evidence.readings import Reading, admitted, read_control, read_illustration, read_part, unused
 from closerlook.evidence.rule import Outcome, Rule
 from closerlook.evidence.rules import find_rule
 from closerlook.evidence.table import Table, read_table
@@ -28,13 +29,14 @@ def verdict(
         Rows with arm, seed, quantity and value: a list of mappings, a mapping of columns, a DataFrame, or the path of
         a CSV file.
     rule
-        Name of a rule ("restarts", "warmup", "distillation", or the form for small runs, "-small") or a `Rule` of
-        your own.
+        Name of a rule ("restarts", "warmup", "distillation", or the form for small runs, "-small"; "resilience") or a
+        `Rule` of your own.
     setting
         "tuned" if the setting was chosen by the baseline's validation accuracy, "demonstration" if it was chosen
         because the effect shows; the sentence then says so.
     chance
-        Chance level of accuracy as a fraction: what a diverged run (an accuracy row without a value) counts as.
+        Chance level of accuracy as a fraction: what a diverged run (an accuracy row without a value) counts as. Where
+        errors are compared, such a run has the error of guessing.
 
     Raises
     ------
@@ -58,12 +60,15 @@ def verdict(
     _check(setting, chance)
     read = read_table(table)
     seeds = _seeds(read, chosen)
-    parts = tuple(read_part(part, read, seeds, chosen.levels(part.name), chance) for part in chosen.parts)
+    entry = admit(chosen.admission, read, seeds, chance) if chosen.admission else None
+    parts = tuple(
+        admitted(read_part(part, read, seeds, chosen.levels(part.name), chance), entry) for part in chosen.parts
+    )
     controls = tuple(read_control(control, read, seeds) for control in chosen.controls)
     shown = (reading for each in chosen.illustrations for reading in read_illustration(each, read))
     gaps = (note for part in parts for note in part.notes)
     answers = {(each.part.name, level.level): level.answer for each in parts for level in each.effect.intervals}
-    answer, reason, remarks = _judge(chosen, len(seeds), answers, controls)
+    answer, reason, remarks = _judge(chosen, len(seeds), answers, controls, entry)
     agreements = tuple(chosen.agree(answers))
     return Verdict(
         claim=chosen.claim,
@@ -77,8 +82,12 @@ def verdict(
         parts=parts,
         controls=controls,
         illustrations=tuple(shown),
-        notes=(*remarks, *map(str, agreements), *words.beside(chosen), *gaps, *unused(read, chosen)),
+        notes=(
+            *remarks, *map(str, agreements), *words.beside(chosen), *(entry.notes() if entry else ()), *gaps,
+            *unused(read, chosen),
+        ),
         agreements=agreements,
+        admitted=entry,
     )
 
 
@@ -97,7 +106,7 @@ def _seeds(table: Table, rule: Rule) -> list[str]:
 
 
 def _judge(
-    rule: Rule, seeds: int, answers: Answers, controls: Sequence[Reading]
+    rule: Rule, seeds: int, answers: Answers, controls: Sequence[Reading], entry: Admitted | None
 ) -> tuple[Outcome, str, tuple[str, ...]]:
     """Answer, its reason, and the rule's remarks beside it."""
     if seeds < FEWEST:
@@ -105,4 +114,4 @@ def _judge(
     if failed := [control for control in controls if not control.passed]:
         return "not decided", words.failed_controls(failed), ()
     decision = rule.decide(answers)
-    return decision.answer, words.decided(rule, decision, rule.complete(answers)), decision.remarks
+    return decision.answer, words.decided(rule, decision, rule.complete(answers), entry), decision.remarks

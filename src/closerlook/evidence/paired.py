@@ -9,7 +9,7 @@ from scipy import stats
 
 from closerlook.errors import UsageError
 
-Answer = Literal["yes", "no", "open"]
+Answer = Literal["yes", "no", "open", "left out"]  # left out: an arm was not admitted
 
 LEVEL = 0.90  # two-sided: 5 % on each side
 TIE = 1e-12  # closer than this to a margin is on it: subtracting rounded numbers must not decide anything

@@ -8,7 +8,7 @@ from closerlook.evidence.paired import Answer
 
 def in_english(name: str, yes: str, no: str, answer: Answer) -> str:
     """What an answer to the question `name` means; `yes` and `no` say it, or nothing."""
-    meaning = {"yes": yes, "no": no, "open": yes and f"it is open whether {yes}"}[answer]
+    meaning = {"yes": yes, "no": no, "open": yes and f"it is open whether {yes}", "left out": ""}[answer]
     return f"{meaning} ({name})" if meaning else f"{name} is {answer}"
 
 

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from closerlook.evidence.admission import Admitted
 from closerlook.evidence.effects import Effect, paired_effect
 from closerlook.evidence.paired import FEWEST, SETTLED, TIE
 from closerlook.evidence.questions import Control, Illustration, Part
@@ -64,6 +65,14 @@ def read_part(
     if why := _all_or_nothing(part, effect, diverged):
         notes.append(f"{part.name}: {why}, and an outcome that is all or nothing needs {SETTLED} seeds; open")
     return PartResult(part, effect, tuple(notes))
+
+
+def admitted(result: PartResult, admission: Admitted | None) -> PartResult:
+    """The part as it may answer: left out with an arm that is left out, open where that is not known."""
+    standing = "takes part" if admission is None else admission.standing(result.part.arms)
+    if standing == "left out":
+        return PartResult(result.part, result.effect.answering("left out"), ())
+    return result if standing == "takes part" else replace(result, effect=result.effect.answering("open"))
 
 
 def _all_or_nothing(part: Part, effect: Effect, diverged: bool) -> str:

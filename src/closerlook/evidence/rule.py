@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from closerlook.errors import UsageError
+from closerlook.evidence.admission import Admission
 from closerlook.evidence.agreed import Agreed, Agreement
 from closerlook.evidence.conditions import Answers, Condition, Gate, Precondition, Remark, all_of
 from closerlook.evidence.paired import LEVEL, Answer
@@ -17,7 +18,7 @@ Outcome = Literal["supported", "contradicted", "not decided", "numbers only"]
 class Decision(NamedTuple):
     """Outcome of a rule: the verdict, the answers that gave it, the gate if it was taken, and what stands beside it.
 
-    `unmet` are the preconditions that are not yes; nothing else is looked at then.
+    `unmet` are the preconditions that are not yes; nothing else is looked at then, as where `too_few` parts are left.
     """
 
     answer: Outcome
@@ -25,6 +26,7 @@ class Decision(NamedTuple):
     gate: Gate | None
     unmet: tuple[Precondition, ...] = ()
     remarks: tuple[str, ...] = ()
+    too_few: bool = False
 
     def asked(self, rule: "Rule") -> list[str]:
         """Questions that could have decided on the way that was taken, in the rule's order."""
@@ -38,7 +40,8 @@ class Rule:
     """A decision rule as data: claim, parts, conditions for either verdict, controls, and what is only shown.
 
     Preconditions come before the conditions, and each must be yes. Conditions name parts, or what several parts agree
-    on (`agreed`). Parts that no condition hangs on are read and shown beside the verdict.
+    on (`agreed`). Parts that no condition hangs on are read and shown beside the verdict. An `admission` leaves out
+    parts with arms that are not to be judged.
 
     Raises
     ------
@@ -65,12 +68,14 @@ class Rule:
     preconditions: tuple[Precondition, ...] = ()
     remarks: tuple[Remark, ...] = ()
     agreed: tuple[Agreed, ...] = ()
+    admission: Admission | None = None
 
     def __post_init__(self) -> None:
         """Refuse a rule that could not be computed."""
         names = [each.name for each in self.questions()]
         asked = {part for condition in self.conditions() for part, _ in condition.terms}
         asked |= {part for each in self.agreed for part in each.parts}
+        asked |= set(self.admission.among if self.admission else ())
         if len(set(names)) < len(names) or not asked <= set(names):
             raise UsageError(f"rule {self.name} has parts {names} and asks for {sorted(asked)}; name each part once")
         if not all(math.isfinite(part.margin) for part in self.parts):
@@ -112,10 +117,11 @@ class Rule:
         return [(arm, part.quantity) for part in self.parts for arm in part.arms]
 
     def looks_at(self, arm: str, quantity: str) -> bool:
-        """Tell whether a part, a control or an illustration reads this quantity of this arm."""
+        """Tell whether a part, a control, an illustration or the admission reads this quantity of this arm."""
         read = self.compared() + [(control.arm, control.quantity) for control in self.controls]
         shown = (each.quantity == quantity and each.shows(arm) for each in self.illustrations)
-        return (arm, quantity) in read or any(shown)
+        admits = self.admission is not None and self.admission.reads(arm, quantity)
+        return (arm, quantity) in read or any(shown) or admits
 
     def levels(self, part: str) -> tuple[float, ...]:
         """Levels at which a part, or what several agree on, is read, 90 % first."""
@@ -142,6 +148,9 @@ class Rule:
     def decide(self, answers: Answers) -> Decision:
         """Verdict for the answers of the parts at their levels; controls and the number of seeds come before it."""
         answers = self.complete(answers)
+        left_out = [name for (name, _), answer in answers.items() if answer == "left out"]
+        if self.admission and not self.admission.enough(left_out):
+            return Decision("not decided", (), None, too_few=True)
         if unmet := tuple(each for each in self.preconditions if answers[each.part, LEVEL] != "yes"):
             return Decision("not decided", (), None, unmet)
         remarks = tuple(each.words for each in self.remarks if each.when.holding(answers))

@@ -2,6 +2,7 @@
 
 from closerlook.errors import UsageError
 from closerlook.evidence.distillation_rule import distillation_rule, distillation_small_rule
+from closerlook.evidence.resilience_rule import resilience_rule
 from closerlook.evidence.restarts_rule import restarts_rule
 from closerlook.evidence.rule import Rule
 from closerlook.evidence.warmup_rule import warmup_rule, warmup_small_rule
@@ -10,7 +11,7 @@ RULES = {
     rule.name: rule
     for rule in (
         restarts_rule("restarts", 0.005), restarts_rule("restarts-small", 0.010), warmup_rule(), warmup_small_rule(),
-        distillation_rule(), distillation_small_rule(),
+        distillation_rule(), distillation_small_rule(), resilience_rule(),
     )
 }  # fmt: skip
 

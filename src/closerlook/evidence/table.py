@@ -8,7 +8,7 @@ from typing import Any
 from closerlook.errors import UsageError
 from closerlook.evidence.rows import COLUMNS, rows_of
 
-FRACTIONS = ("accuracy", "error")
+FRACTIONS = ("accuracy", "error", "train_error")
 GAPS = {"", "nan", "<na>"}  # how spreadsheets and data frames write a gap, in small letters
 
 LARGEST = 1e100  # sums of its square are still finite

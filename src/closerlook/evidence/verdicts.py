@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from closerlook.evidence.admission import Admitted
 from closerlook.evidence.agreed import Agreement
 from closerlook.evidence.printed import printed
 from closerlook.evidence.readings import PartResult, Reading
@@ -38,9 +39,11 @@ class Verdict:
         Checks that come first; numbers that never enter the rule.
     agreements
         What parts that read one question in several measures say together; only for rules that ask so.
+    admitted
+        Which arms take part and which are left out; only for rules that ask so.
     notes
-        Remarks of the rule, what parts agree on, parts that decide nothing, gaps, and rows that the rule does not look
-        at.
+        Remarks of the rule, what parts agree on, parts that decide nothing, arms that are left out, gaps, and rows that
+        the rule does not look at.
     """
 
     claim: str
@@ -56,6 +59,7 @@ class Verdict:
     illustrations: tuple[Reading, ...]
     notes: tuple[str, ...]
     agreements: tuple[Agreement, ...] = ()
+    admitted: Admitted | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data for JSON: equal tables give equal dictionaries, and no number is NaN."""
@@ -65,6 +69,8 @@ class Verdict:
         }
         if self.agreements:
             lists["agreements"] = [each.to_dict() for each in self.agreements]
+        if self.admitted:
+            plain["admission"] = self.admitted.to_dict()
         return plain | {"setting": self.setting, "seeds": list(self.seeds), "notes": list(self.notes)} | lists
 
     def rows(self) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from closerlook.evidence.admission import Admitted
 from closerlook.evidence.conditions import Answers, Precondition
 from closerlook.evidence.paired import FEWEST, LEVEL, SETTLED, Answer
 from closerlook.evidence.readings import Reading
@@ -30,13 +31,25 @@ def failed_controls(failed: Sequence[Reading]) -> str:
     return f"{CANNOT_TELL}, because the runs do not show that {' or that '.join(control.says for control in failed)}"
 
 
-def decided(rule: Rule, decision: Decision, answers: Answers) -> str:
-    """Reason for the rule's decision: what was answered by the parts that gave it; `answers` are the complete ones."""
+def decided(rule: Rule, decision: Decision, answers: Answers, entry: Admitted | None = None) -> str:
+    """Reason for the rule's decision, and which arms it leaves out; `answers` are the complete ones."""
+    arms = entry.left_out if entry else ()
+    if entry and decision.too_few:
+        asked = entry.admission
+        why = f", since {_listed(arms)} {asked.otherwise}"
+        return f"fewer than {asked.least} of {', '.join(asked.among)} are left{why}"
+    left_out = f"; left out, since they {entry.admission.otherwise}: {', '.join(arms)}" if entry and arms else ""
+    return _reason(rule, decision, answers) + left_out
+
+
+def _reason(rule: Rule, decision: Decision, answers: Answers) -> str:
+    """What was answered by the parts that gave the decision, or left it open."""
     if decision.unmet:
         return _listed([_unmet(rule, each, answers[each.part, LEVEL]) for each in decision.unmet])
     prefix = f"{decision.gate.words}; " if decision.gate else ""
     if decision.answer == "not decided":
-        because = _listed([_answered(rule, name, answers) for name in decision.asked(rule)])
+        taking = [name for name in decision.asked(rule) if answers[name, LEVEL] != "left out"]
+        because = _listed([_answered(rule, name, answers) for name in taking])
         return f"{prefix}these runs do not settle whether {rule.claim}, since {because}"
     because = _listed([rule.says(name, answer) for name, answer in decision.holding])
     stance = "" if decision.answer == "supported" else "the runs speak against the claim that "

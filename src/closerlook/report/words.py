@@ -154,7 +154,7 @@ def flat(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _sign(answer: str) -> str:
-    return {**_VERDICTS, **SIGNS}.get(answer, "?")
+    return {**_VERDICTS, **SIGNS, "left out": MISSING}.get(answer, "?")
 
 
 def _kind(answer: str) -> str:
