@@ -33,7 +33,11 @@ Layout = tuple[tuple[Factor, ...], ...]  # an axis: products of factors (row-maj
 
 @dataclass(frozen=True)
 class Group:
-    """`size` units that change places together; runs of `blocks` units move as wholes. Named by its first axis."""
+    """`size` units that change places together; runs of `blocks` units move as wholes.
+
+    The name is that of the first axis with these units, such as ``features.conv1.weight:0``; a second group on that
+    axis is ``...:0#2``.
+    """
 
     name: str
     size: int
@@ -161,7 +165,9 @@ def _frozen(watch: Trace) -> Symmetry:
             for units in (units for product in resolved(axis) for units in product):
                 if not units.fixed and units not in numbers:
                     numbers[units] = len(groups)
-                    groups.append(Group(f"{name}:{dim}", units.size, tuple(sorted(units.blocks))))
+                    here = sum(group.name.partition("#")[0] == f"{name}:{dim}" for group in groups)
+                    called = f"{name}:{dim}" + (f"#{here + 1}" if here else "")
+                    groups.append(Group(called, units.size, tuple(sorted(units.blocks))))
     state = {name: layout(axes) for name, axes in watch.state.items()}
     layers = {call: layout(axes) for call, axes in watch.layers.items()}
     reads = tuple(ReadAt(read.product, read.argument, read.dim, layout(read.axes)[read.dim]) for read in watch.reads)

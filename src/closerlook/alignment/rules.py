@@ -35,6 +35,7 @@ class Call:
     given: Mapping[str, Any]
     known: Callable[[Tensor], Axes]
     shapes: tuple[tuple[int, ...], ...]
+    strides: tuple[int, ...] = ()  # of the first tensor, before the call
 
     def axes(self, name: str) -> Axes:
         """Axes of an argument."""
@@ -105,10 +106,9 @@ def view(call: Call) -> Sequence[Axes]:
 @rule("as_strided")
 def restrided(call: Call) -> Sequence[Axes]:
     """Strides that change nothing, as PyTorch writes them for maps of one pixel."""
-    tensor = call.given["self"]
-    moved = [size for size, old, new in zip(tensor.shape, tensor.stride(), call.given["stride"], strict=False)
-             if size > 1 and old != new]  # fmt: skip
-    if moved or tuple(call.given["size"]) != tuple(tensor.shape) or len(call.axes("self")) != tensor.ndim:
+    shape = tuple(map(size_of, call.axes("self")))
+    moved = (size > 1 and old != new for size, old, new in zip(shape, call.strides, call.given["stride"], strict=False))
+    if tuple(call.given["size"]) != shape or any(moved):
         raise TraceError("a view by strides is not followed")
     return [call.axes("self")]
 

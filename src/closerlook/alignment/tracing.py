@@ -69,42 +69,44 @@ class Trace(TorchDispatchMode):
         for tensor in tensors:
             self.axes(tensor)
             self.used.add(id(tensor))
+        name = name_of(func)
+        strides = tensors[0].stride() if name == "as_strided" else ()
         out = func(*args, **(kwargs or {}))
         outputs = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
-        name = name_of(func)
+        shapes = tuple(tuple(tensor.shape) for tensor in outputs)
         try:
-            self._note(name, func, given, tensors, outputs)
+            self._note(func, Call(name, given, self.axes, shapes, strides), tensors, outputs)
         except TraceError as error:
             where = self.inside[-1] if self.inside and self.inside[-1] else "the model itself"
             raise TraceError(f"{where} calls {func}, through which hidden units cannot be followed: {error}") from None
         return out
 
-    def _note(self, name: str, func: Any, given: Mapping[str, Any], tensors: list[Tensor], out: list[Tensor]) -> None:
-        if name in SUMS:
-            self._read(name, given)
-        shapes = tuple(tuple(tensor.shape) for tensor in out)
-        found = self._outcome(name, func, Call(name, given, self.axes, shapes), tensors)
+    def _note(self, func: Any, call: Call, tensors: list[Tensor], outputs: list[Tensor]) -> None:
+        if call.name in SUMS:
+            self._read(call)
+        found = self._outcome(func, call, tensors)
         weights = bool(tensors) and all(tensor in self._weights for tensor in tensors)
-        for number, tensor in enumerate(out):
+        for number, tensor in enumerate(outputs):
             axes = found[min(number, len(found) - 1)] if found else tuple(map(fixed, tensor.shape))
             self._known[tensor] = axes
             if weights:
                 self._weights[tensor] = True
 
-    def _outcome(self, name: str, func: Any, call: Call, tensors: list[Tensor]) -> list[Axes]:
-        if name.removeprefix("new_").removesuffix("_like") in _ALIKE:
+    def _outcome(self, func: Any, call: Call, tensors: list[Tensor]) -> list[Axes]:
+        if call.name.removeprefix("new_").removesuffix("_like") in _ALIKE:
             return [tuple(map(fresh, shape)) for shape in call.shapes]
         if all(is_fixed(axis) for tensor in tensors for axis in self.axes(tensor)):
             return []
-        rule: Rule | None = pointwise if torch.Tag.pointwise in func.tags else RULES.get(name)
-        if rule is None or not call.shapes:
+        rule: Rule | None = pointwise if torch.Tag.pointwise in func.tags else RULES.get(call.name)
+        if rule is None:
             raise TraceError("there is no rule for it")
         return list(rule(call))
 
-    def _read(self, name: str, given: Mapping[str, Any]) -> None:
-        for argument, dim in SUMS[name]:
-            if given[argument] not in self._weights:
-                self.reads.append(Read(self._products, argument, dim, self.axes(given[argument])))
+    def _read(self, call: Call) -> None:
+        for argument, dim in SUMS[call.name]:
+            tensor = call.given[argument]
+            if tensor not in self._weights:
+                self.reads.append(Read(self._products, argument, dim, self.axes(tensor)))
         self._products += 1
 
     @contextmanager
