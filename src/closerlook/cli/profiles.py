@@ -26,7 +26,7 @@ def barriers(name: str, profile: Profile, definition: Definition, level: float =
             if f"{split}_{metric}" in profile.values:
                 found = profile.barrier(split, metric, definition, level).to_dict()
                 ends = profile.metric(split, metric)[[0, -1]].tolist()
-                rows.append({"path": name, **found, "n": profile.n[split], "ends": ends})
+                rows.append({"path": name, **found, "n": profile.n.get(split), "ends": ends})
     return rows
 
 
@@ -56,9 +56,9 @@ def carried(row: Mapping[str, Any], statistics: int) -> str:
 
 
 def policy(batch_stats: str, statistics: int) -> str:
-    """Where the batch-norm statistics came from."""
+    """Where the batch-norm statistics came from; 0 where the number of images is not known."""
     estimated = batch_stats in ("recompute", "reference")
-    images = f" on {statistics:,} training images that carry no loss" if estimated else ""
+    images = f" on {statistics:,} training images that carry no loss" if estimated and statistics else ""
     return f"batch-norm statistics: {batch_stats}{images}"
 
 
@@ -87,12 +87,12 @@ def own_ends(profile: Profile, metric: str) -> list[str]:
 def drawing(profiles: Mapping[str, Profile], metric: str) -> Axes:
     """Segment, curve or both, one panel per split; the first of the axes."""
     first = next(iter(profiles.values()))
-    axes = figures.panels(len(first.n))
+    axes = figures.panels(len(splits_of(first)))
     for ax, split in zip(axes, splits_of(first), strict=True):
         drawn = [
             (found.t, line)
             for found in profiles.values()
-            for line in (found.metric(split, metric), *found.interval(split, metric))
+            for line in (found.metric(split, metric), *_band(found, split, metric))
         ]
         t, lines = figures.aligned(drawn)
         values: dict[str, dict[int | str, Any]] = {
@@ -104,6 +104,12 @@ def drawing(profiles: Mapping[str, Profile], metric: str) -> Axes:
     return axes[0]
 
 
+def _band(found: Profile, split: str, metric: str) -> tuple[Any, Any]:
+    """The interval along the path; no wider than the line where the images' spread is not known."""
+    line = found.metric(split, metric)
+    return found.interval(split, metric) if f"{split}_{metric}" in found.covariance else (line, line)
+
+
 def splits_of(found: Profile | Surface) -> list[str]:
     """The splits of stored numbers, which come back in alphabetical order, in ours."""
-    return sorted(found.n, key=("train", "test").index)
+    return sorted({name.rpartition("_")[0] for name in found.values}, key=("train", "test").index)

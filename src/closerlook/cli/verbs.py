@@ -8,6 +8,7 @@ VERBS = {
     "study": "Run a study, or all of them: train, connect, judge, report. Finished work is never redone.",
     "train": "Train one network from a recipe in a JSON file.",
     "path": "Read losses on the way from one checkpoint to another: straight, and along a trained curve.",
+    "curve": "Read losses along a curve of the reference code of mode connectivity, or show its curve.npz.",
     "surface": "Read losses on the plane through three checkpoints.",
     "barrier": "Read the loss barriers between every two of some checkpoints.",
     "align": "Permute the hidden units of a checkpoint so that it lies near another, and read what barrier is left.",

@@ -39,6 +39,15 @@ class File(Frozen):
     sha256: str
 
 
+class Control(Frozen):
+    """A control point of a curve that the reference code trained, by content: `closerlook.load_curve`."""
+
+    kind: Literal["control"] = "control"
+    path: str
+    sha256: str
+    index: int
+
+
 class AtLoss(Frozen):
     """The weights of a run at its first kept epoch whose training loss is as low as that of another run's snapshot."""
 
@@ -56,4 +65,4 @@ class Aligned(Frozen):
 
 Whole = Annotated[Snapshot | File, Field(discriminator="kind")]  # with the buffers that belong to the weights
 
-PointRef = Annotated[Snapshot | Bend | Average | File | AtLoss | Aligned, Field(discriminator="kind")]
+PointRef = Annotated[Snapshot | Bend | Average | File | Control | AtLoss | Aligned, Field(discriminator="kind")]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from closerlook.runs.points import Aligned, AtLoss, Average, Bend, File, PointRef, Snapshot, Whole
+from closerlook.runs.points import Aligned, AtLoss, Average, Bend, Control, File, PointRef, Snapshot, Whole
 from closerlook.runs.readings import (
     AgreementRecipe,
     AlignRecipe,
@@ -44,6 +44,7 @@ __all__ = [
     "BoundaryRecipe",
     "CompareRecipe",
     "ConnectRecipe",
+    "Control",
     "DataSpec",
     "File",
     "Frozen",

@@ -13,7 +13,19 @@ from closerlook import files
 from closerlook.batches import feed_for
 from closerlook.errors import NotFiniteError, PointMissingError, UsageError
 from closerlook.evaluation import batch_norms, estimate_batch_stats
-from closerlook.runs.recipe import Aligned, AtLoss, Average, Bend, DataSpec, File, ModelSpec, PointRef, Snapshot
+from closerlook.landscape import load_curve
+from closerlook.runs.recipe import (
+    Aligned,
+    AtLoss,
+    Average,
+    Bend,
+    Control,
+    DataSpec,
+    File,
+    ModelSpec,
+    PointRef,
+    Snapshot,
+)
 from closerlook.runs.store import RunFolder
 from closerlook.steps.setting import fixed_batches, network, parts
 from closerlook.weights import Point, WeightSpace, loaded
@@ -46,7 +58,9 @@ class Resolver:
             return Point(bends[f"point.{ref.index}"], origin=ref.run)
         if isinstance(ref, Aligned):
             return self.space.point(files.read_tensors(_aligned(self.folder, ref))[0])
-        return self._from_file(ref)
+        if isinstance(ref, Control):
+            return load_curve(_unchanged(ref), self.model).points[ref.index]
+        return self.space.point(_unchanged(ref))
 
     @property
     def space(self) -> WeightSpace:
@@ -56,10 +70,11 @@ class Resolver:
     def _snapshot(self, ref: Snapshot) -> dict[str, Tensor]:
         return files.read_tensors(checkpoint(self.folder, ref))[0]
 
-    def _from_file(self, ref: File) -> Point:
-        if files.sha256(ref.path) != ref.sha256:
-            raise UsageError(f"{ref.path} changed since this recipe was made; start the command again")
-        return self.space.point(ref.path)
+
+def _unchanged(ref: File | Control) -> str:
+    if files.sha256(ref.path) != ref.sha256:
+        raise UsageError(f"{ref.path} changed since this recipe was made; start the command again")
+    return ref.path
 
 
 class _Read(Protocol):
