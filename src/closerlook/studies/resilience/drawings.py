@@ -67,8 +67,9 @@ def _heights(results: Results) -> Iterator[Figure]:
                 seed: [100 * numbers.barrier(results, f"{mode}{rest}/{seed}/{name}") for mode in MODES]
                 for seed in seeds
             }
-            if np.isfinite(list(by_seed.values())).any():
-                lines[label] = {seed: values for seed, values in by_seed.items()}
+            there = [seed for seed, each in by_seed.items() if np.isfinite(each).any()]
+            if there:
+                lines[label] = {seed: by_seed[seed] for seed in there}
         figures.layer_profile(MODES, lines, f"{what}: barrier (points)", ax)
         ax.axhline(100 * numbers.CLOSED, color="0.4", linewidth=0.8)
     axes[1].get_legend().remove()  # type: ignore[union-attr]

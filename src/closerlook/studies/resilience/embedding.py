@@ -23,7 +23,8 @@ _ON_CURVE = (np.arange(8) + 0.5) / 8  # neither end nor bend: these are shown th
 class Embedding:
     """Coordinates [1, 2] of the networks `modes` and of the `bends`, and [m, 2] of the curve to every mode.
 
-    A curve runs from G over its bend to a mode. `explained` are the shares of the variance along the two axes, for principal components.
+    A curve runs from G over its bend to a mode. `explained` are the shares of the variance along the two axes, for
+    principal components.
     """
 
     modes: dict[str, Array]
