@@ -10,11 +10,13 @@ from closerlook.evidence.questions import Control, Illustration, Part
 from closerlook.evidence.readings import PartResult, Reading
 from closerlook.evidence.rule import Rule
 from closerlook.evidence.rules import RULES, find_rule
+from closerlook.evidence.setups import AcrossSetups, across_setups
 from closerlook.evidence.table import read_table
 from closerlook.evidence.verdicts import Verdict
 
 __all__ = [
-    "RULES", "Admission", "Admitted", "Agreed", "Agreement", "Condition", "Control", "Effect", "Entrant", "Gate",
-    "Illustration", "Interval", "Part", "PartResult", "Precondition", "Reading", "Remark", "Rule", "Verdict", "all_of",
-    "any_of", "find_rule", "half_width", "paired_effect", "read_table", "spread", "t_interval", "verdict",
+    "RULES", "AcrossSetups", "Admission", "Admitted", "Agreed", "Agreement", "Condition", "Control", "Effect",
+    "Entrant", "Gate", "Illustration", "Interval", "Part", "PartResult", "Precondition", "Reading", "Remark", "Rule",
+    "Verdict", "across_setups", "all_of", "any_of", "find_rule", "half_width", "paired_effect", "read_table", "spread",
+    "t_interval", "verdict",
 ]  # fmt: skip
