@@ -138,9 +138,30 @@ def test_the_same_set_up_does_not_count_twice(tmp_path: Path) -> None:
     here, there = {"levels": CONTRADICTED}, {"levels": CONTRADICTED, "processor": "Q"}
     assert told(here, there) == {"A: P and B: Q": "contradicted"}
     assert told(here, {"levels": SUPPORTED, "processor": "Q"}) == {"A: P and B: Q": "not decided"}
+    assert told(here, {**there, "seeds": (100, 101)}) == {"A: P and B: Q": "contradicted"}
+    assert told({**here, "seeds": (100, 101)}) == {"A": "numbers only"}
     assert told(here, {**there, "data": "digits"}, {**there, "network": "resnet8"}) == {
         "A: fashion": "contradicted", "B: digits": "contradicted", "C: fashion": "contradicted",
     }  # fmt: skip
+
+
+def test_three_set_ups_can_give_a_general_verdict(tmp_path: Path) -> None:
+    def general(*given: tuple[dict[str, float], str]) -> tuple[str, str]:
+        folders = [study(tmp_path, levels, data) for levels, data in given]
+        told = compared(folders).verdict
+        assert told is not None
+        assert (told["claim"], told["rule"]) == (RULES["restarts-small"].claim, "restarts-small")
+        return told["answer"], told["words"]
+
+    two = ((CONTRADICTED, "fashion"), (CONTRADICTED, "digits"))
+    assert general(*two) == (
+        "not decided", "Not decided across 2 set-ups: a general verdict needs at least 3 that were judged."
+    )  # fmt: skip
+    assert general(*two, (CONTRADICTED, "cifar10"))[0] == "contradicted"
+    assert general(*two, (CONTRADICTED, "digits"))[0] == "not decided"  # one of the two again
+    answer, said = general(*two, (SUPPORTED, "cifar10"))
+    assert answer == "not decided"
+    assert said.endswith("(contradicted in A: fashion, B: digits; supported in C: cifar10).")
 
 
 def test_studies_that_ask_different_questions_are_not_compared(tmp_path: Path) -> None:
@@ -181,7 +202,7 @@ def test_the_command_writes_one_page_and_changes_nothing_else(
     assert main(command) == 0
     assert capsys.readouterr().out == "comparison.html\n"
     page = Path("comparison.html").read_text()
-    assert words(page).startswith("Restarts in 2 set-ups")
+    assert words(page).startswith("Restarts: 2 reports side by side")
     assert "closerlook " + " ".join(command) in words(page)
     assert {path: path.read_bytes() for path in before} == before
     assert len([path for path in Path().rglob("*") if path.is_file()]) == len(before) + 1
@@ -202,8 +223,8 @@ def test_all_studies_are_compared_study_by_study(tmp_path: Path) -> None:
     ]  # fmt: skip
     page = side_by_side(folders, tmp_path / "page.html").read_text()
     text = words(page)
-    assert text.startswith("All studies in 2 set-ups")
-    assert "Restarts in 2 set-ups" in text
+    assert text.startswith("All studies: 2 reports side by side")
+    assert "Restarts: 2 reports side by side" in text
     assert 'id="restarts-figure-setups"' in page
     assert 'id="warmup"' not in page
     assert re.search(r"warmup verdicts of different rules .* are not compared", text)
@@ -212,7 +233,7 @@ def test_all_studies_are_compared_study_by_study(tmp_path: Path) -> None:
     ids = re.findall(r'\sid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     alone = side_by_side([folders[0], study(there, CONTRADICTED, data="digits")], tmp_path / "page.html").read_text()
-    assert words(alone).startswith("Restarts in 2 set-ups")
+    assert words(alone).startswith("Restarts: 2 reports side by side")
 
 
 def test_folders_of_earlier_versions_are_read(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 from closerlook import files
 from closerlook.errors import StoreError, UsageError
+from closerlook.evidence import across_setups
 from closerlook.figures import setups as drawn_setups
 from closerlook.figures import to_svg
 from closerlook.report import Collection, Figure, Report, Section, Table, write, write_collection
 from closerlook.report.words import parts_of, shown
 from closerlook.studies import STUDIES
-from closerlook.studies.setups import Setup, differing, read_setup, together
+from closerlook.studies.setups import Setup, answers, differing, read_setup, together
 from closerlook.studies.together import ALL
 
 
@@ -28,7 +29,7 @@ def compared(folders: Sequence[Path]) -> Report:
     setups = together([read_setup(folder) for folder in folders])
     study = next(iter(setups.values())).study
     return Report(
-        title=f"{study.capitalize()} in {len(setups)} set-ups",
+        title=f"{study.capitalize()}: {len(setups)} reports side by side",
         question=STUDIES[study].question,
         verdict=_general(setups),
         figures=(_figure(setups),),
@@ -41,8 +42,9 @@ def compared(folders: Sequence[Path]) -> Report:
 def _general(setups: Mapping[str, Setup]) -> dict[str, Any]:
     """The verdict across set-ups as a report takes it."""
     first = next(iter(setups.values())).verdict
-    few = f"{len(setups)} set-ups are shown side by side; a general verdict needs three."
-    return {name: first[name] for name in ("claim", "rule", "version")} | {"answer": "not decided", "words": few}
+    across = across_setups(answers(setups))
+    told = {name: first[name] for name in ("claim", "rule", "version")}
+    return told | {"answer": across.answer, "words": across.words}
 
 
 def _figure(setups: Mapping[str, Setup]) -> Figure:
@@ -131,7 +133,7 @@ def side_by_side(folders: Sequence[Path], path: Path) -> Path:
         except UsageError as error:
             missing[name] = str(error)
     page = Collection(
-        title=f"All studies in {len(folders)} set-ups",
+        title=f"All studies: {len(folders)} reports side by side",
         question="Which verdicts hold across data, networks and machines?",
         sections=tuple(sections), missing=tuple(missing.items()), command=_command(folders),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The stored verdicts of one study in several set-ups: on other data, with another network, on another machine."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from closerlook.report.words import flat
 from closerlook.runs.store import Store
 from closerlook.studies import STUDIES
 
+_FEW = "numbers only"  # too few seeds for a verdict
 _SETUP = ("data", "network", "teacher", "students")  # what makes another set-up: data and architecture
 _NAMING = (*_SETUP, "scale", "processor", "seeds")  # the first of these that differs names the set-ups
 
@@ -97,17 +98,19 @@ def differing(setups: Sequence[Setup]) -> list[str]:
 def answers(setups: Mapping[str, Setup]) -> dict[str, str]:
     """Verdicts by data and architecture: of those that share both, one verdict, and "not decided" where they differ.
 
-    Another machine, scale or choice of seeds makes no other set-up, so that no result counts twice.
+    Another machine, scale or choice of seeds makes no other set-up, so that no result counts twice. Numbers only, for
+    too few seeds, say nothing beside a verdict.
     """
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for name, each in setups.items():
         kind = tuple(_head(each.settings.get(what)) for what in _SETUP)
         found.setdefault(kind, {})[name] = each.verdict["answer"]
-    return {" and ".join(of): _one(list(of.values())) for of in found.values()}
+    return {" and ".join(of): _one(of.values()) for of in found.values()}
 
 
-def _one(told: Sequence[str]) -> str:
-    return told[0] if len(set(told)) == 1 else "not decided"
+def _one(told: Iterable[str]) -> str:
+    judged = set(told) - {_FEW}
+    return _FEW if not judged else judged.pop() if len(judged) == 1 else "not decided"
 
 
 def _letter(index: int) -> str:
