@@ -102,8 +102,14 @@ def _sharpness(folder: RunFolder) -> dict[str, Any]:
     return {**values, "critical learning rate": stored["critical_lr"]["value"], **told, **shares}
 
 
+def _align(folder: RunFolder) -> dict[str, Any]:
+    names = ("method", "units", "moved", "distance_before", "distance_after", "output_difference")
+    stored = folder.result("align")
+    return {**{name: stored[name] for name in names}, "checkpoint": folder.path / "results" / "aligned.safetensors"}
+
+
 _KINDS: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
     "train": _train, "connect": _connect, "profile": _profile, "surface": _surface, "barriers": _barriers,
     "predict": _predict, "compare": _compare, "agreement": _agreement, "probes": _probes,
-    "boundary": _boundary, "sharpness": _sharpness,
+    "boundary": _boundary, "sharpness": _sharpness, "align": _align,
 }  # fmt: skip
