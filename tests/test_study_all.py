@@ -233,21 +233,21 @@ def test_a_study_that_fails_takes_no_other_with_it(
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert list(found["verdicts"]) == ["warmup"]
-    assert found["missing"] == {"restarts": "3 of its steps are not finished"}
+    assert found["missing"] == {"restarts": "steps not finished: 3"}
     told = err[err.index("closerlook: ") :]
-    assert told.startswith("closerlook: no verdict of restarts: 3 of its steps are not finished\nsteps failed: 3;")
+    assert told.startswith("closerlook: no verdict of restarts: steps not finished: 3\nsteps failed: 3;")
     assert told.count("ValueError: no luck") == 3
     assert not (study_folder(made.plans[0], tmp_path) / "report.html").exists()
     assert (study_folder(made.plans[1], tmp_path) / "report.html").exists()
     page = Path(found["report"]).read_text()
-    assert "3 of its steps are not finished" in page
+    assert "steps not finished: 3" in page
     assert 'id="restarts"' not in page
     assert main([*command]) == 0
     out, err = capsys.readouterr()
     assert out.endswith(f"report: {found['report']}\n")
     assert out.startswith("restarts: Contradicted: ")
     assert err.count(" reused") == len(made.plans[1].roles)
-    assert "not finished" not in Path(found["report"]).read_text()
+    assert "steps not finished" not in Path(found["report"]).read_text()
 
 
 def test_where_no_study_can_be_judged_the_error_is_the_launch_s(

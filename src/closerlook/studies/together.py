@@ -102,7 +102,7 @@ def conclude_all(
     """Judge every study whose steps are all done, and write the page of all; `failure` says why others are not."""
     drawing = executor or InThisProcess()
     left = {plan.name: _left(plan, root) for plan in whole.plans}
-    missing = {name: f"{count} of its steps are not finished" for name, count in left.items() if count}
+    missing = {name: f"steps not finished: {count}" for name, count in left.items() if count}
     waiting = {plan.name: drawing.submit(conclude, plan, root) for plan in whole.plans if plan.name not in missing}
     studies = {}
     for name, future in waiting.items():
