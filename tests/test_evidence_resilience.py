@@ -4,6 +4,7 @@ import csv
 import json
 import random
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,13 @@ def test_everything_between_is_not_decided(changes: Values) -> None:
     assert found.words.startswith(f"Not decided: these runs do not settle whether {CLAIM}, since ")
 
 
+def test_of_many_parts_the_sentence_names_in_full_what_stands_against_the_claim() -> None:
+    found = judged(curves(OPEN, "C"))
+    assert "it is open whether the barrier of the curve to the network with a linearly falling" in found.words
+    assert "b(G'), D(A), D(B), D(D), D(E), and D(F) are as the claim has it" in found.words
+    assert "large batch" not in found.words
+
+
 def test_differences_are_taken_within_the_seed() -> None:
     # Both curves scatter by tens of points over the seeds and by a tenth of a point against each other.
     by_seed = np.array([0.0, 0.3, 0.1, 0.2, 0.05])
@@ -177,6 +185,24 @@ def test_levels_stay_those_of_six_modes() -> None:
 def test_a_part_that_is_left_out_takes_no_part_in_either_verdict() -> None:
     assert judged({**untrained("E", "F"), **curves(HIGH, "E", "F")}).answer == "supported"
     assert judged({**untrained("E", "F"), **curves(OPEN, "A")}).answer == "not decided"
+
+
+@pytest.mark.parametrize("out", [(), ("F",), ("E", "F"), ("D", "E", "F")])
+def test_every_combination_of_answers(out: Sequence[str]) -> None:
+    rule = RULES["resilience"]
+    for yardstick, *modes in product(("yes", "no", "open"), repeat=len(MODES) + 1 - len(out)):
+        told = dict(zip(MODES, [*modes, *["left out"] * len(out)], strict=True))
+        found = {("b(G')", 0.9): yardstick} | {
+            (f"D({mode})", level): answer for mode, answer in told.items() for level in (0.9, 1 - 0.1 / 6)
+        }
+        assert rule.decide(found).answer == expected(yardstick, modes), (yardstick, told)
+
+
+def expected(yardstick: str, modes: Sequence[str]) -> str:
+    """The decision in the words of docs/decision_rules.md, written a second time, over the modes that are left."""
+    if len(modes) < 4:
+        return "not decided"
+    return "contradicted" if "yes" in modes else "supported" if {yardstick, *modes} == {"no"} else "not decided"
 
 
 @pytest.mark.parametrize("values", [SCATTER, HIGH])

@@ -10,6 +10,7 @@ from closerlook.evidence.rule import Decision, Outcome, Rule
 
 CHOSEN = "at a setting chosen to show it"
 CANNOT_TELL = "the instrument cannot tell here"
+_MANY = 4  # parts that one sentence can say in full
 
 
 def sentence(answer: Outcome, reason: str, setting: str | None, seeds: int) -> str:
@@ -49,11 +50,19 @@ def _reason(rule: Rule, decision: Decision, answers: Answers) -> str:
     prefix = f"{decision.gate.words}; " if decision.gate else ""
     if decision.answer == "not decided":
         taking = [name for name in decision.asked(rule) if answers[name, LEVEL] != "left out"]
-        because = _listed([_answered(rule, name, answers) for name in taking])
-        return f"{prefix}these runs do not settle whether {rule.claim}, since {because}"
+        return f"{prefix}these runs do not settle whether {rule.claim}, since {_undecided(rule, taking, answers)}"
     because = _listed([rule.says(name, answer) for name, answer in decision.holding])
     stance = "" if decision.answer == "supported" else "the runs speak against the claim that "
     return f"{prefix}{stance}{rule.claim}, because {because}"
+
+
+def _undecided(rule: Rule, taking: Sequence[str], answers: Answers) -> str:
+    """What the parts answered; of many only those that stand against the claim or are open, the rest by name."""
+    fitting = [name for name in taking if (name, answers[name, LEVEL]) in rule.supported.terms]
+    if len(taking) <= _MANY or len(fitting) < 2:  # one name alone is no shorter than what it says
+        return _listed([_answered(rule, name, answers) for name in taking])
+    others = [_answered(rule, name, answers) for name in taking if name not in fitting]
+    return f"{_listed(others)}; {_listed(fitting)} are as the claim has it"
 
 
 def _unmet(rule: Rule, precondition: Precondition, answer: Answer) -> str:

@@ -9,6 +9,7 @@ from closerlook.figures.parts import SIGNS
 
 MISSING = "–"
 _MINUS = "\N{MINUS SIGN}"
+_ROUNDING = 1e-14  # what is left where two equal numbers of order 1 were subtracted
 _VERDICTS = {"supported": "✓", "contradicted": "✕", "not decided": "?", "numbers only": "#"}
 _SETTINGS = {
     None: "how it was chosen is not stated",
@@ -50,7 +51,10 @@ def shown(value: object, digits: int = 4) -> str:
 def _shown_number(value: Real, digits: int) -> str:
     if isinstance(value, Integral):
         return f"{int(value)}".replace("-", _MINUS)
-    return MISSING if math.isnan(value) else f"{float(value):.{digits}g}".replace("-", _MINUS)
+    number = float(value)
+    if math.isnan(number):
+        return MISSING
+    return f"{0.0 if abs(number) < _ROUNDING else number:.{digits}g}".replace("-", _MINUS)
 
 
 def duration(seconds: float) -> str:
