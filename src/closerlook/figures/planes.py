@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from closerlook.figures.style import FIELD, HALO, INK, font_size, panels, plain, wrapped
 
 Mark = tuple[float, float, float]  # x, y and distance off the plane, all in weight distance
+_LONG = 3  # sides of a plane whose ratio is larger have scales of their own
 
 
 def surface(
@@ -26,6 +27,8 @@ def surface(
     metric: str = "loss (nats)",
     split: str = "",
     batch_stats: str = "",
+    axes: tuple[str, str] = ("distance along u (L2 of weights)", "distance along v (L2 of weights)"),
+    unit: float = 1.0,
 ) -> Axes:
     """Draw filled contours of a positive metric on a plane, on a logarithmic colour scale.
 
@@ -48,6 +51,10 @@ def surface(
         Quantity and unit, beside the colour bar.
     split, batch_stats
         The images that the metric was read on and the policy for batch-norm statistics; both stand above.
+    axes
+        What `x` and `y` count.
+    unit
+        Weight distance of one of what they count: distances off the plane are weight distances.
 
     Examples
     --------
@@ -55,21 +62,26 @@ def surface(
     'distance along u (L2 of weights)'
     """
     x, y, z = (np.asarray(values, dtype=float) for values in (x, y, z))
-    width = max(np.ptp(x), np.ptp(y))
+    width = unit * max(np.ptp(x), np.ptp(y))
     below = 0.65 if trajectory is not None or path_xy is not None else 0.0  # inches of legend
-    ax = ax or panels(height=min(6.5, 0.85 + below + 3.34 * float(np.ptp(y) / np.ptp(x))))[0]
+    ax = ax or panels(height=min(6.5, 0.85 + below + 3.2 * _shape(np.ptp(x), np.ptp(y))))[0]
     _fill(ax, x, y, z, metric)
     if path_xy is not None:
         edge = [withStroke(linewidth=4.2, foreground=INK)]
         ax.plot(*np.asarray(path_xy, dtype=float).T, color="white", linewidth=2.2, path_effects=edge, label="curve")
     if trajectory is not None:
         xy, distance = (np.asarray(values, dtype=float) for values in trajectory)
-        _follow(ax, xy, distance, width)
+        follow(ax, xy, distance, width)
     for name, mark in (marks or {}).items():
-        _mark(ax, name, mark, width)
-    _label(ax, split, batch_stats)
-    _legend_below(ax)
+        mark_point(ax, name, mark, width)
+    label_plane(ax, axes, split, batch_stats)
+    legend_below(ax)
     return ax
+
+
+def _shape(across: float, up: float) -> float:
+    """Height over width: equal scales keep angles, but would squeeze a long plane into a strip."""
+    return float(up / across) if max(across, up) <= _LONG * min(across, up) else 0.75
 
 
 def _fill(ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64], metric: str) -> None:
@@ -100,7 +112,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
     return [low, high]
 
 
-def _follow(ax: Axes, xy: NDArray[np.float64], distance: NDArray[np.float64], width: float) -> None:
+def follow(ax: Axes, xy: NDArray[np.float64], distance: NDArray[np.float64], width: float) -> None:
     """Draw a run as circles whose diameter grows with the distance off the plane; name the furthest."""
     ax.plot(*xy.T, color=INK, linewidth=0.6, alpha=0.7, zorder=3)
     _circles(ax, xy, distance / width)
@@ -123,7 +135,8 @@ def _circles(ax: Axes, xy: NDArray[np.float64], share: NDArray[np.float64], labe
     )  # fmt: skip
 
 
-def _mark(ax: Axes, name: str, mark: Mark, width: float) -> None:
+def mark_point(ax: Axes, name: str, mark: Mark, width: float) -> None:
+    """Draw a named point; a distance off the plane that matters stands beside its name."""
     x, y, distance = mark
     off = f" ({distance:.2g} off)" if distance > 0.01 * width else ""
     ax.plot([x], [y], marker="X", markersize=9, color="#D55E00", markeredgecolor="white", zorder=4, clip_on=False)
@@ -135,18 +148,21 @@ def _mark(ax: Axes, name: str, mark: Mark, width: float) -> None:
     )  # fmt: skip
 
 
-def _label(ax: Axes, split: str, batch_stats: str) -> None:
-    ax.set_xlabel("distance along u (L2 of weights)")
-    ax.set_ylabel("distance along v (L2 of weights)")
+def label_plane(ax: Axes, axes: tuple[str, str], split: str, batch_stats: str) -> None:
+    """Say what both axes count and what was read; scales are equal unless the plane is long."""
+    ax.set_xlabel(wrapped(axes[0], ax, 0.8))
+    ax.set_ylabel(wrapped(axes[1], ax, 0.6))
     above = [f"{split} images" if split else "", f"batch statistics: {batch_stats}" if batch_stats else ""]
     ax.set_title(wrapped(", ".join(part for part in above if part), ax, 0.85), loc="left", fontsize=font_size(ax))
     ax.grid(visible=False)
+    ax.locator_params(nbins=6)
     spans = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
-    if max(spans) <= 3 * min(spans):  # equal scales keep angles, but would squeeze a long plane into a strip
+    if max(spans) <= _LONG * min(spans):
         ax.set_aspect("equal")
 
 
-def _legend_below(ax: Axes) -> None:
+def legend_below(ax: Axes) -> None:
+    """Put the legend under the name of the x axis, where it hides nothing."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         down = ScaledTranslation(0, -3.8 * font_size(ax) / 72, ax.figure.dpi_scale_trans)

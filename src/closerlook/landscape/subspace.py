@@ -1,8 +1,8 @@
 """Lines, curves, planes and simplices: control points and a rule from a coordinate to coefficients.
 
 ``w = coefficients @ points``. Line and polygonal chain use hat functions, Bezier curves Bernstein
-polynomials, planes affine coefficients, simplices barycentric ones (Garipov et al. 2018, arXiv 1802.10026;
-Benton et al. 2021, arXiv 2102.13042). Sums over weights run in float64.
+polynomials, planes affine coefficients, directions multiples, simplices barycentric ones (Garipov et al. 2018, arXiv
+1802.10026; Benton et al. 2021, arXiv 2102.13042). Sums over weights run in float64.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from closerlook.errors import MismatchError, UsageError
 from closerlook.landscape.nearest import nearest_on_bezier, nearest_on_chain, nearest_on_span
 from closerlook.weights import Point, WeightSpace, distance, gram
 
-Kind = Literal["line", "polychain", "bezier", "plane", "simplex"]
+Kind = Literal["line", "polychain", "bezier", "plane", "directions", "simplex"]
 Array = NDArray[np.float64]
 
 
@@ -28,7 +28,8 @@ Array = NDArray[np.float64]
 class Subspace:
     """K control points of weight space and the rule that mixes them.
 
-    `.free` are the indices of the points that `connect` trained; `.history` and `.snapshots` are its record.
+    `.free` are the indices of the points that `connect` trained; `.history` and `.snapshots` are its record. Of
+    directions, `.reach` says which coordinates p_1 and p_2 have on their axes.
     """
 
     kind: Kind
@@ -36,12 +37,13 @@ class Subspace:
     free: tuple[int, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
     snapshots: Mapping[int, "Subspace"] = field(default_factory=dict)
+    reach: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         _check(self.points, self.free)
         first, *others = [point.vector for point in self.points]
         object.__setattr__(self, "_gram", gram(others, origin=first).numpy())
-        if self.kind == "plane":
+        if self.is_flat:
             _check_plane(self._differences)
 
     @property
@@ -53,11 +55,17 @@ class Subspace:
         """Whether one coordinate t in [0, 1] describes it."""
         return self.kind in ("line", "polychain", "bezier")
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether two coordinates that may take any value describe it."""
+        return self.kind in ("plane", "directions")
+
     def coefficients(self, coords: ArrayLike) -> Array:
         """Coefficients [m, K] in float64 of coordinates [m, k].
 
         k = 1, t in [0, 1], for line, chain and Bezier ([m] is accepted); k = 2 for a plane, distances along
-        its orthonormal axes from the first point; k = K for a simplex, barycentric.
+        its orthonormal axes from the first point, or for directions as multiples of them; k = K for a simplex,
+        barycentric.
 
         Raises
         ------
@@ -73,6 +81,9 @@ class Subspace:
         count = len(self.points)
         if self.kind == "plane":
             return self._affine(x)
+        if self.kind == "directions":
+            multiples = x / self.reach
+            return np.column_stack([1 - multiples.sum(1), multiples])
         if self.kind == "simplex":
             return x
         if self.kind == "bezier":
@@ -112,7 +123,7 @@ class Subspace:
             coords = nearest_on_chain(inner)
         else:
             weights = nearest_on_span(inner)
-            coords = self._plane_coords(weights) if self.kind == "plane" else np.array([1 - weights.sum(), *weights])
+            coords = self._flat_coords(weights) if self.is_flat else np.array([1 - weights.sum(), *weights])
         nearest = combine(self.coefficients(coords[None])[0], [point.vector.double() for point in self.points])
         return coords, distance(nearest, vector)
 
@@ -149,7 +160,7 @@ class Subspace:
 
     def _coordinates(self, coords: ArrayLike) -> Array:
         x = np.asarray(coords, dtype=np.float64)
-        width = 1 if self.is_curve else 2 if self.kind == "plane" else len(self.points)
+        width = 1 if self.is_curve else 2 if self.is_flat else len(self.points)
         x = x[:, None] if x.ndim == 1 and width == 1 else x
         if x.ndim != 2 or x.shape[1] != width:
             raise UsageError(f"coordinates of a {self.kind} have the shape [m, {width}], not {list(x.shape)}")
@@ -172,7 +183,9 @@ class Subspace:
         two = (x[:, 0] - along * one) / length
         return np.stack([1 - one - two, one, two], axis=1)
 
-    def _plane_coords(self, weights: Array) -> Array:
+    def _flat_coords(self, weights: Array) -> Array:
+        if self.kind == "directions":
+            return weights * self.reach
         length, along, height = self._axes()
         return np.array([weights[1] * length + weights[0] * along, weights[0] * height])
 
