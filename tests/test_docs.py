@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 # The doctests of decision_rules.md are run by tests/test_evidence_errors.py.
 RUN = (
-    "your_models", "batch_statistics", "barriers", "similarity", "curvature",
+    "your_models", "batch_statistics", "barriers", "curves", "similarity", "curvature",
     "distillation", "interventions", "diagnose",
 )  # fmt: skip
 WITH_CODE = [page for page in PAGES if page.stem in RUN]
