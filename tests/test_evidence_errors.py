@@ -4,6 +4,7 @@ import doctest
 import importlib.util
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -24,10 +25,11 @@ RULE = RULES["restarts"]
 TRUTHS = list(planted(RULE))
 NAMES = [truth.name for truth in TRUTHS]
 WARMUP = {name: {truth.name: truth for truth in planted(RULES[name])} for name in ("warmup", "warmup-small")}
+RESILIENCE = {truth.name: truth for truth in planted(RULES["resilience"])}
 DISTILLATION = {truth.name: truth for truth in planted(RULES["distillation"])}
 PROMISED = [
-    (rule, truth)
-    for rule in (RULE, RULES["warmup"], RULES["warmup-small"]) for truth in planted(rule) if truth.bounded
+    (RULES[rule], truth)
+    for rule in ("restarts", "warmup", "warmup-small", "resilience") for truth in planted(RULES[rule]) if truth.bounded
 ]  # fmt: skip
 IDS = [f"{rule.name}: {truth.name}" for rule, truth in PROMISED]
 
@@ -94,10 +96,37 @@ def test_simulated_warmup_studies_are_judged_as_tables_are(name: str, n: int) ->
         judge_as_tables(RULES[name], WARMUP[name][truth], n, [])
 
 
-def judge_as_tables(rule: Rule, truth: Truth, n: int, controls: list[tuple[str, object, str, float]]) -> None:
+@pytest.mark.parametrize("n", [3, 5])
+def test_simulated_resilience_studies_are_judged_as_tables_are(n: int) -> None:
+    seeds = range(100, 100 + n)
+    controls = [("G'", seed, "segment_barrier", 0.3) for seed in seeds] + [("G", s, "self_barrier", 0.0) for s in seeds]
+    trained = [(arm, seed, "train_error", 0.02) for arm in ("G", "G'", *"ABCDEF") for seed in seeds]
+    for truth in ("every part at its margin", "all or nothing: every curve closes", "every curve closes, 2 SD"):
+        judge_as_tables(RULES["resilience"], RESILIENCE[truth], n, [*controls, *trained])
+
+
+def test_curves_that_close_by_chance_are_taken_as_closed() -> None:
+    # Half of the runs: n seeds that all close are as rare as 2^-n, and with three that is more than 5 %.
+    truth = RESILIENCE["the same with noise: one curve stays open in half of the seeds"]
+    for n in (3, 5):
+        low, high = simulate(RULES["resilience"], truth, n, draws=20_000, seed=0).interval("supported")
+        assert low <= 2**-n <= high
+    assert not truth.bounded
+
+
+def test_skewed_barriers_have_their_means() -> None:
+    truth = RESILIENCE["skewed: D(A) at the margin, the rest as before"]
+    arms = truth.draw(RULES["resilience"], 100, 400, np.random.default_rng(0))
+    assert {arm: values.mean().round(4) for (arm, _), values in arms.items()} == pytest.approx(
+        {"A": 0.022} | dict.fromkeys(("G'", *"BCDEF"), 0.002), rel=0.05
+    )
+    assert min(values.min() for values in arms.values()) >= 0
+
+
+def judge_as_tables(rule: Rule, truth: Truth, n: int, controls: Sequence[tuple[str, object, str, float]]) -> None:
     arms = truth.draw(rule, n, 25, np.random.default_rng(n))
     for study, answer in enumerate(outcomes(rule, arms)):
-        rows = controls + [
+        rows = [*controls] + [
             (arm, 100 + seed, quantity, values[study, seed])
             for (arm, quantity), values in arms.items() for seed in range(n)
         ]  # fmt: skip
@@ -130,7 +159,7 @@ def script(name: str) -> ModuleType:
 def test_documented_rates_are_the_measured_ones() -> None:
     bench = script("rule_error_rates")
     stored = json.loads(bench.OUT.read_text(encoding="utf-8"))
-    for rule in ("restarts", "warmup", "warmup-small", "distillation"):
+    for rule in ("restarts", "warmup", "warmup-small", "distillation", "resilience"):
         for line in bench.table(stored["rates"], rule):
             assert line in DOCS
     for draws in {record.get("draws", stored["draws"]) for record in stored["rates"]}:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from closerlook.evidence.planted_distillation import distillation
+from closerlook.evidence.planted_resilience import resilience
 from closerlook.evidence.rule import Rule
 from closerlook.evidence.truths import ALL, Truth, spread
 
@@ -100,4 +101,5 @@ def trains(rule: Rule, name: str, shares: Mapping[str, float], **more: Any) -> T
 _PLANTED: Mapping[str, Callable[[Rule], Iterator[Truth]]] = {
     "restarts": _restarts, "restarts-small": _restarts, "warmup": _warmup, "warmup-small": _warmup_small,
     "distillation": distillation, "distillation-small": distillation,
+    "resilience": resilience,
 }  # fmt: skip

@@ -14,14 +14,16 @@ Draws = Mapping[tuple[str, str], NDArray[np.float64]]  # by arm and quantity: [d
 # Standard deviation of a paired difference. At a margin the rates do not depend on it: the t interval is exact there.
 SPREAD = {
     "accuracy": 0.005, "separation": 0.15, "function_separation": 0.15, "boundary_share": 0.15, "divergence": 0.05,
-    "recovered_divergence": 0.05, "depth_contrast": 0.05, "specific_contrast": 0.02,
+    "recovered_divergence": 0.05, "depth_contrast": 0.05, "specific_contrast": 0.02, "curve_barrier": 0.005,
 }  # fmt: skip
 LEVELS = {
     "accuracy": 0.85, "separation": 0.50, "function_separation": 0.50, "boundary_share": 1.0, "divergence": 1.0,
-    "recovered_divergence": 0.5, "depth_contrast": 0.2, "specific_contrast": 0.1,
+    "recovered_divergence": 0.5, "depth_contrast": 0.2, "specific_contrast": 0.1, "curve_barrier": 0.30,
 }  # fmt: skip
 # What a run has or lacks where outcomes are all or nothing: it trains or stays at chance; it crosses a barrier or not.
-ALL = {"accuracy": 0.75, "separation": 1.0, "function_separation": 1.0, "boundary_share": 1.0}
+ALL = {
+    "accuracy": 0.75, "separation": 1.0, "function_separation": 1.0, "boundary_share": 1.0, "curve_barrier": 0.30,
+}  # fmt: skip
 
 
 def kind(quantity: str) -> str:
@@ -54,6 +56,10 @@ class Truth:
         Whether the rule promises at most 5 % of each wrong verdict under this truth.
     together
         The measures of one quantity scatter as one (with equal noise) instead of independently.
+    noise
+        Normal scatter upon outcomes that are all or nothing, over the spread of their quantity.
+    skewed
+        Values scatter exponentially around their means, as those do that cannot be negative, instead of normally.
     """
 
     name: str
@@ -63,6 +69,8 @@ class Truth:
     best: float = 0.5
     bounded: bool = True
     together: bool = False
+    noise: float = 0.0
+    skewed: bool = False
 
     def draw(self, rule: Rule, n: int, draws: int, generator: np.random.Generator) -> Draws:
         """Values of every arm over `n` seeds in `draws` studies."""
@@ -100,7 +108,10 @@ class Truth:
         self, quantity: str, below: float, shape: tuple[int, int], generator: np.random.Generator
     ) -> NDArray[np.float64]:
         if self.all_or_nothing:
-            return _two_valued(quantity, self.best - below / ALL[quantity], shape, generator)
+            found = _two_valued(quantity, self.best - below / ALL[quantity], shape, generator)
+            return found + self.noise * spread(quantity) * generator.standard_normal(shape) if self.noise else found
+        if self.skewed:
+            return generator.exponential(LEVELS[kind(quantity)] - below, shape)
         return _normal(quantity, below, shape, generator)
 
 
