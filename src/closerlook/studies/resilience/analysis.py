@@ -6,7 +6,7 @@ from closerlook.report import Table
 from closerlook.studies.plan import Results
 from closerlook.studies.resilience import numbers
 from closerlook.studies.resilience.words import name_of
-from closerlook.studies.stored import diverged_at, mean
+from closerlook.studies.stored import diverged_at
 
 QUESTION = "Are networks that were trained in different ways joined by a curve as easily as two runs of one recipe?"
 NOTES = (
@@ -104,10 +104,10 @@ def _aligned(results: Results) -> Table:
             roles = [role.format(seed) for seed in results.plan.seeds]
             values = [unit * numbers.barrier(results, one, "train", metric) for one in roles]
             label = "error (points)" if metric == "error" else "loss (nats)"
-            rows.append((name, label, *map(_shown, values), _shown(mean(values))))
+            rows.append((name, label, *map(_shown, values)))
     return Table(
         "aligned", "Barrier from G to G' in every way of reading it",
-        ("path", "training", *(f"seed {seed}" for seed in results.plan.seeds), "mean"), tuple(rows),
+        ("path", "training", *(f"seed {seed}" for seed in results.plan.seeds)), tuple(rows),
         "Raw: the two ends' batch-norm statistics interpolated. Aligned: units of G' permuted by matching weights.",
     )  # fmt: skip
 
