@@ -119,6 +119,18 @@ def test_svg_is_equal_text_with_unique_ids(name: str) -> None:
     assert {a or b for a, b in references} <= set(ids(first))
 
 
+@every_figure
+def test_svg_holds_nothing_that_nobody_sees(name: str) -> None:
+    svg = figures.to_svg(MAKERS[name](None), name="n")
+    used = set(re.findall(r'(?:url\(#|href="#|labelledby=")([^")]+)', svg))
+    assert set(ids(svg)) <= used
+    places = " ".join(re.findall(r'\s(?:d|x|y)="([^"]*)"', svg))
+    assert re.search(r"\d\.\d\d\b", places)
+    assert not re.search(r"\d\.\d{3}", places)
+    assert "rotate(-0" not in svg
+    assert "Helvetica" not in svg
+
+
 def test_pyplot_is_not_touched() -> None:
     of_surface()
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
@@ -320,6 +332,19 @@ def test_forest_rows_of_one_unit_share_their_range() -> None:
     other = {**PART, "name": "E3", "answer": "yes", "unit": "points"}
     rows = figures.forest([{**PART, "answer": "yes", "unit": "nats"}, wide, other]).child_axes
     assert rows[0].get_xlim() == rows[1].get_xlim() != rows[2].get_xlim()
+
+
+def test_set_ups_stand_below_one_another_in_every_part() -> None:
+    yes, gone = {**PART, "answer": "yes", "unit": "nats"}, {"values": {100: None}, "low": None, "answer": "left out"}
+    far = {**PART, "high": 3.0, "answer": "no", "unit": "nats", "contrast": "loss R - K"}
+    ax = figures.setups({"E1": {"A": yes, "B": gone}, "E2": {"A": far}})
+    first, second = ax.child_axes
+    assert [label.get_text()[0] for label in first.get_yticklabels()] == ["A", "B"]
+    assert first.get_ylim()[0] > first.get_ylim()[1]  # A on top
+    assert [second.get_title(loc="left"), second.get_xlabel()] == ["E2 loss R \N{MINUS SIGN} K", "nats"]
+    assert first.get_xlim() == second.get_xlim()
+    assert first.get_position().y0 > second.get_position().y1
+    assert figures.to_svg(figures.setups({}))
 
 
 def test_hostile_names_stay_text() -> None:
