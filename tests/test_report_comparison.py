@@ -11,8 +11,9 @@ import pytest
 from closerlook.cli import main
 from closerlook.errors import StoreError, UsageError
 from closerlook.evidence import RULES, verdict
-from closerlook.studies.comparison import compared, side_by_side
+from closerlook.studies.comparison import compared
 from closerlook.studies.setups import answers, differing, read_setup, together
+from closerlook.studies.side_by_side import side_by_side
 
 CONTRADICTED, SUPPORTED = {"R": 0.9, "K": 0.2, "S": 0.2}, {"R": 0.2, "K": 0.9, "S": 0.1}
 NETWORK = "vgg11_bn, width 0.25"

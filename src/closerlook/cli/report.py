@@ -17,8 +17,8 @@ from closerlook.cli.summary import summary
 from closerlook.errors import StoreError, UsageError
 from closerlook.runs.store import RunFolder, Store
 from closerlook.studies import STUDIES
-from closerlook.studies.comparison import side_by_side
 from closerlook.studies.run import conclude, study_folder
+from closerlook.studies.side_by_side import side_by_side
 from closerlook.studies.together import ALL, Whole, conclude_all, plan_all
 
 

@@ -4,16 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from closerlook import files
-from closerlook.errors import StoreError, UsageError
 from closerlook.evidence import across_setups
 from closerlook.figures import setups as drawn_setups
 from closerlook.figures import to_svg
-from closerlook.report import Collection, Figure, Report, Section, Table, write, write_collection
+from closerlook.report import Figure, Report, Table
 from closerlook.report.words import parts_of, shown
 from closerlook.studies import STUDIES
 from closerlook.studies.setups import Setup, answers, differing, read_setup, together
-from closerlook.studies.together import ALL
 
 
 def compared(folders: Sequence[Path]) -> Report:
@@ -35,7 +32,7 @@ def compared(folders: Sequence[Path]) -> Report:
         figures=(_figure(setups),),
         tables=(_verdicts(setups), _parts(setups), _controls(setups), *_settings(setups)),
         notes=tuple(f"{name}. {each.verdict['words']}" for name, each in setups.items()),
-        command=_command(folders),
+        command=command_of(folders),
     )
 
 
@@ -109,53 +106,6 @@ def _settings(setups: Mapping[str, Setup]) -> tuple[Table, Table]:
     )
 
 
-def side_by_side(folders: Sequence[Path], path: Path) -> Path:
-    """Write the page that compares studies' folders, each of one study or of all; study by study where they share more.
-
-    Raises
-    ------
-    UsageError
-        The folders share no study, or the one that they share was judged by different rules.
-    """
-    found = [studies_of(folder) for folder in folders]
-    names = list(dict.fromkeys(name for of in found for name in of))
-    shared = [name for name in names if all(name in of for of in found)]
-    if not shared:
-        told = "; ".join(f"{folder}: {', '.join(of)}" for folder, of in zip(folders, found, strict=True))
-        raise UsageError(f"studies that ask different questions are not compared ({told}); name folders of one study")
-    if len(shared) == 1:
-        return write(compared([of[shared[0]] for of in found]), path)
-    missing = {name: "not in every folder" for name in names if name not in shared}
-    sections = []
-    for name in shared:
-        try:
-            sections.append(Section(name, compared([of[name] for of in found])))
-        except UsageError as error:
-            missing[name] = str(error)
-    page = Collection(
-        title=f"All studies: {len(folders)} reports side by side",
-        question="Which verdicts hold across data, networks and machines?",
-        sections=tuple(sections), missing=tuple(missing.items()), command=_command(folders),
-    )  # fmt: skip
-    return write_collection(page, path)
-
-
-def studies_of(folder: Path) -> dict[str, Path]:
-    """The folders of the studies that a folder stands for, by name: its own, or those beside it where it is of all.
-
-    Raises
-    ------
-    StoreError
-        Its plan is damaged.
-    """
-    plan = files.read_json(folder / "plan.json")
-    try:
-        if plan["study"] == ALL:
-            return {name: folder.parent / beside for name, beside in plan["studies"].items()}
-        return {plan["study"]: folder}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{folder / 'plan.json'} is damaged; closerlook study makes it anew") from error
-
-
-def _command(folders: Sequence[Path]) -> str:
+def command_of(folders: Sequence[Path]) -> str:
+    """What to type to compare the folders again."""
     return f"closerlook report {' '.join(map(str, folders))} -o comparison.html"
