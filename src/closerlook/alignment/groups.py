@@ -130,8 +130,8 @@ def index(axis: Layout, orders: Sequence[Order]) -> Order:
     return np.concatenate(parts)
 
 
-def trace(model: nn.Module, batch: Any, forward: Forward) -> Symmetry:
-    """The symmetry of a network in eval mode, from one forward pass.
+def trace(model: nn.Module, batch: Any, forward: Forward | None = None) -> Symmetry:
+    """The symmetry of a network in eval mode, from one forward pass of a batch.
 
     Raises
     ------
@@ -139,7 +139,14 @@ def trace(model: nn.Module, batch: Any, forward: Forward) -> Symmetry:
         An operation through which units cannot be followed, with the module that called it.
     UsageError
         The network has no hidden unit that can change its place.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2)).eval()
+    >>> trace(net, torch.zeros(1, 1, 5, 5)).groups
+    (Group(name='0.weight:0', size=4, blocks=()),)
     """
+    forward = forward or Forward(next(model.parameters()).device)
     watch = Trace(model)
     with watch.modules(model), watch:
         forward(model, batch)
