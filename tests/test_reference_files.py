@@ -162,6 +162,16 @@ def test_layers_that_the_curve_form_renames_find_their_plain_names(form: str, tm
         assert all(torch.equal(parts[name], weights[f"net.{name}_{i}"]) for name in space.names)
 
 
+def test_a_curve_that_was_saved_from_a_wrapper_is_the_same(tmp_path: Path) -> None:
+    state, model = curve_state("bezier", networks()), small_net().double()
+    plain = cl.load_curve(saved(tmp_path / "plain.pt", state), model)
+    wrapped = saved(tmp_path / "wrapped.pt", {f"module.{name}": value for name, value in state.items()})
+    found = cl.load_curve(wrapped, nn.DataParallel(model))
+    assert found.kind == "bezier"
+    for one, other in zip(plain.points, found.points, strict=True):
+        assert torch.equal(one.vector, other.vector)
+
+
 def test_what_is_no_curve_or_does_not_fit_says_so(tmp_path: Path) -> None:
     model, state = small_net().double(), curve_state("bezier", networks())
     alone = saved(tmp_path / "one.pt", small_net().state_dict())

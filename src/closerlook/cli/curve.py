@@ -74,7 +74,7 @@ def curve(
     paths = write(folder, "curve", result, found.to_frame(), {"": profiles.drawing({"curve": found}, metric)})
     text = [
         profiles.table(result["barriers"], metric, recipes[0].data.n_statistics if recipes else 0),
-        f"{found.kind.capitalize()}: {found.steps.sum():.4g} long in distance of weights, from one point to the next.",
+        f"{found.kind.capitalize()}: {result['curve']['length']:.4g} long in distance of weights.",
         *(profiles.work({"curve": found}) if recipes else [_UNKNOWN]),
         *map(str, paths),
     ]
