@@ -16,6 +16,7 @@ from closerlook.cli.cards import card
 from closerlook.errors import UsageError
 from closerlook.evidence import RULES, Admission, Part, Rule, Verdict, all_of, any_of, verdict
 from closerlook.evidence.deciding import deciding
+from closerlook.evidence.paired import Answer
 from closerlook.report import Report, render
 
 CLAIM = RULES["resilience"].claim
@@ -66,7 +67,7 @@ def test_curves_that_all_close_support_the_claim(seeds: int) -> None:
     assert (found.answer, found.provisional) == ("supported", seeds == 3)
     assert answers(found)["b(G')"] == ["no"]
     assert answers(found)["D(A)"] == ["no", "no"]
-    assert found.words.startswith(f"Supported: {CLAIM}, because the curve between two runs of one recipe has a barrier")
+    assert found.words.startswith(f"Supported: {CLAIM}, because the curve to the same recipe again has a barrier")
     assert all(f"(D({mode}))" in found.words for mode in MODES)
     assert "left out" not in found.words
 
@@ -77,7 +78,7 @@ def test_one_curve_that_stays_open_contradicts(mode: str, seeds: int) -> None:
     found = judged(curves(HIGH, mode), seeds)
     assert found.answer == "contradicted"
     assert answers(found)[f"D({mode})"] == ["yes", "yes"]
-    assert found.words.startswith(f"Contradicted: the runs speak against the claim that {CLAIM}, because the barrier ")
+    assert found.words.startswith(f"Contradicted: the runs speak against the claim that {CLAIM}, because the curve ")
     assert [ground.name for ground in deciding(found)] == [f"D({mode})"]
 
 
@@ -107,9 +108,20 @@ def test_everything_between_is_not_decided(changes: Values) -> None:
 
 def test_of_many_parts_the_sentence_names_in_full_what_stands_against_the_claim() -> None:
     found = judged(curves(OPEN, "C"))
-    assert "it is open whether the barrier of the curve to the network with a linearly falling" in found.words
+    assert "it is open whether the curve to a network with a linearly falling learning rate is more than" in found.words
     assert "b(G'), D(A), D(B), D(D), D(E), and D(F) are as the claim has it" in found.words
     assert "large batch" not in found.words
+
+
+def test_an_answer_that_falls_short_of_its_level_is_told_of_many_parts_as_well() -> None:
+    # Any one of five suffices, and each is "no" at 90 % only: none is as the claim has it.
+    parts = tuple(Part(name, "curve_barrier", name, "G'", 0.02) for name in MODES[:5])
+    noes: Mapping[str, Answer] = dict.fromkeys(MODES[:5], "no")
+    rule = Rule("own", 1, "it is so", parts, supported=any_of(noes), contradicted=all_of(dict.fromkeys(noes, "yes")))
+    weak = [0.04 - value for value in WEAK]
+    found = verdict(table(curves(weak, *MODES) | curves((0.0,) * 5, "G'")), rule)
+    assert found.answer == "not decided"
+    assert found.words.count("at 90 % but not at the 98 % that one part alone must reach") == 5
 
 
 def test_differences_are_taken_within_the_seed() -> None:
@@ -153,7 +165,7 @@ def test_a_mode_that_did_not_train_in_one_seed_is_left_out(error: float | None, 
     assert found.answer == "supported"
     assert answers(found)["D(E)"] == ["left out", "left out"]
     assert "(D(E))" not in found.words
-    assert found.words.endswith("; left out, since they did not train: E.")
+    assert found.words.endswith("; left out: E, which did not train.")
     assert found.admitted is not None
     assert found.admitted.left_out == ("E",)
     value = {0.09: "+0.0700", 0.9: "+0.8800", None: "+0.8800" if chance else "-"}[error]
@@ -304,7 +316,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(command) == 0
     out = capsys.readouterr().out
     assert out.startswith("Contradicted: the runs speak against the claim that mode connectivity can serve as a tool")
-    assert "left out, since they did not train: F." in out.replace("\n", " ")
+    assert "left out: F, which did not train." in out.replace("\n", " ")
     assert main([*command, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["answer"], told["rule"], told["version"]) == ("contradicted", "resilience", 1)

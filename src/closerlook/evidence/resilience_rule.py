@@ -29,18 +29,17 @@ _CONTROLS = (
 def _yardstick() -> Part:
     return Part(
         "b(G')", "curve_barrier", "G'", (), _OPEN,
-        yes="the curve between two runs of one recipe has a barrier above 2 points",
-        no="the curve between two runs of one recipe has a barrier below 2 points",
+        yes="the curve to the same recipe again has a barrier above 2 points",
+        no="the curve to the same recipe again has a barrier below 2 points",
         unit=_UNIT,
     )  # fmt: skip
 
 
 def _mode(arm: str, change: str) -> Part:
-    more = "more than 2 points above that of the curve between two runs of one recipe"
     return Part(
         f"D({arm})", "curve_barrier", arm, "G'", _OPEN,
-        yes=f"the barrier of the curve to the network with {change} is {more}",
-        no=f"the barrier of the curve to the network with {change} is not {more}",
+        yes=f"the curve to a network with {change} is more than 2 points worse than one to the same recipe again",
+        no=f"the curve to a network with {change} is not 2 points worse than one to the same recipe again",
         unit=_UNIT,
     )  # fmt: skip
 

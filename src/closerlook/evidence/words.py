@@ -39,7 +39,7 @@ def decided(rule: Rule, decision: Decision, answers: Answers, entry: Admitted | 
         asked = entry.admission
         why = f", since {_listed(arms)} {asked.otherwise}"
         return f"fewer than {asked.least} of {', '.join(asked.among)} are left{why}"
-    left_out = f"; left out, since they {entry.admission.otherwise}: {', '.join(arms)}" if entry and arms else ""
+    left_out = f"; left out: {_listed(arms)}, which {entry.admission.otherwise}" if entry and arms else ""
     return _reason(rule, decision, answers) + left_out
 
 
@@ -58,11 +58,13 @@ def _reason(rule: Rule, decision: Decision, answers: Answers) -> str:
 
 def _undecided(rule: Rule, taking: Sequence[str], answers: Answers) -> str:
     """What the parts answered; of many only those that stand against the claim or are open, the rest by name."""
-    fitting = [name for name in taking if (name, answers[name, LEVEL]) in rule.supported.terms]
-    if len(taking) <= _MANY or len(fitting) < 2:  # one name alone is no shorter than what it says
+    needed = () if rule.supported.one_suffices else rule.supported.terms
+    fitting = [name for name in taking if (name, answers[name, LEVEL]) in needed]
+    others = [name for name in taking if name not in fitting]
+    if not others or len(taking) <= _MANY or len(fitting) < 2:  # one name alone is no shorter than what it says
         return _listed([_answered(rule, name, answers) for name in taking])
-    others = [_answered(rule, name, answers) for name in taking if name not in fitting]
-    return f"{_listed(others)}; {_listed(fitting)} are as the claim has it"
+    told = _listed([_answered(rule, name, answers) for name in others])
+    return f"{told}; {_listed(fitting)} are as the claim has it"
 
 
 def _unmet(rule: Rule, precondition: Precondition, answer: Answer) -> str:
