@@ -156,7 +156,8 @@ def test_three_set_ups_can_give_a_general_verdict(tmp_path: Path) -> None:
 
     two = ((CONTRADICTED, "fashion"), (CONTRADICTED, "digits"))
     assert general(*two) == (
-        "not decided", "Not decided across 2 set-ups: a general verdict needs at least 3 that were judged."
+        "not decided", "Not decided across 2 set-ups: a general verdict needs at least 3 that were judged. "
+        "A: fashion, contradicted; B: digits, contradicted.",
     )  # fmt: skip
     assert general(*two, (CONTRADICTED, "cifar10"))[0] == "contradicted"
     assert general(*two, (CONTRADICTED, "digits"))[0] == "not decided"  # one of the two again
@@ -226,6 +227,7 @@ def test_all_studies_are_compared_study_by_study(tmp_path: Path) -> None:
     text = words(page)
     assert text.startswith("All studies: 2 reports side by side")
     assert "Restarts: 2 reports side by side" in text
+    assert text.count("A: fashion, contradicted; B: digits, contradicted.") == 2  # with the answers, and as the verdict
     assert 'id="restarts-figure-setups"' in page
     assert 'id="warmup"' not in page
     assert re.search(r"warmup verdicts of different rules .* are not compared", text)
@@ -235,6 +237,19 @@ def test_all_studies_are_compared_study_by_study(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
     alone = side_by_side([folders[0], study(there, CONTRADICTED, data="digits")], tmp_path / "page.html").read_text()
     assert words(alone).startswith("Restarts: 2 reports side by side")
+
+
+def test_studies_come_in_the_order_of_the_paper(tmp_path: Path) -> None:
+    names = ("distillation", "own", "restarts", "resilience")
+    folders = [
+        whole(root, **{name: study(root, CONTRADICTED, name=name, data=data) for name in names})
+        for root, data in ((tmp_path / "here", "fashion"), (tmp_path / "there", "digits"))
+    ]
+    page = side_by_side(folders, tmp_path / "page.html").read_text()
+    assert re.findall(r'<section id="(\w+)" class="study">', page) == ["resilience", "restarts", "distillation"]
+    assert "own not a study of this version" in words(page)
+    with pytest.raises(StoreError, match="a study 'own', which this version does not have"):
+        read_setup(study(tmp_path, CONTRADICTED, name="own"))
 
 
 def test_folders_of_earlier_versions_are_read(tmp_path: Path) -> None:

@@ -40,8 +40,11 @@ def _general(setups: Mapping[str, Setup]) -> dict[str, Any]:
     """The verdict across set-ups as a report takes it."""
     first = next(iter(setups.values())).verdict
     across = across_setups(answers(setups))
-    told = {name: first[name] for name in ("claim", "rule", "version")}
-    return told | {"answer": across.answer, "words": across.words}
+    words = across.words
+    if not all(name in words for name in setups):
+        told = "; ".join(f"{name}, {each.verdict['answer']}" for name, each in setups.items())
+        words = f"{words} {told}."
+    return {name: first[name] for name in ("claim", "rule", "version")} | {"answer": across.answer, "words": words}
 
 
 def _figure(setups: Mapping[str, Setup]) -> Figure:

@@ -45,6 +45,8 @@ def read_setup(folder: Path) -> Setup:
     """
     plan, verdict = files.read_json(folder / "plan.json"), files.read_json(folder / "verdict.json")
     try:
+        if plan["study"] not in STUDIES:
+            raise StoreError(f"{folder} holds a study {plan['study']!r}, which this version does not have")
         asked = {
             "folder": folder, "data": plan["data"] or "the scale's own", "scale": plan["scale"], "seeds": plan["seeds"],
             "rule": f"{verdict['rule']}, version {verdict['version']}", "setting": verdict["setting"],

@@ -6,6 +6,7 @@ from pathlib import Path
 from closerlook import files
 from closerlook.errors import StoreError, UsageError
 from closerlook.report import Collection, Section, write, write_collection
+from closerlook.studies import STUDIES
 from closerlook.studies.comparison import command_of, compared
 from closerlook.studies.together import ALL
 
@@ -19,7 +20,8 @@ def side_by_side(folders: Sequence[Path], path: Path) -> Path:
         The folders share no study, or the one that they share was judged by different rules.
     """
     found = [studies_of(folder) for folder in folders]
-    names = list(dict.fromkeys(name for of in found for name in of))
+    given = {name for of in found for name in of}
+    names = [name for name in STUDIES if name in given]  # in the order of the paper
     shared = [name for name in names if all(name in of for of in found)]
     if not shared:
         told = "; ".join(f"{folder}: {', '.join(of)}" for folder, of in zip(folders, found, strict=True))
@@ -27,6 +29,7 @@ def side_by_side(folders: Sequence[Path], path: Path) -> Path:
     if len(shared) == 1:
         return write(compared([of[shared[0]] for of in found]), path)
     missing = {name: "not in every folder" for name in names if name not in shared}
+    missing |= {name: "not a study of this version" for name in sorted(given - set(STUDIES))}
     sections = []
     for name in shared:
         try:
