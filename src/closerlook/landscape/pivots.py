@@ -48,7 +48,8 @@ def refine_chain(
     gradient at itself, and springs keep their distances, so that pivots lie low and what is high lies between them.
     `connect` minimises the *expected* loss over t: it sees what lies between pivots, lets them slide along the path,
     and leaves a bend high where its surroundings gain by it, as outside a curved valley; so the second is needed. A new
-    pivot also gives its surroundings a larger share of t, since every segment has the same.
+    pivot also gives its surroundings a larger share of t, since every segment has the same. Train few bends to the end
+    first: each of many gets a smaller share of the gradient, and where one bend is enough more of them learn slower.
 
     Parameters
     ----------
