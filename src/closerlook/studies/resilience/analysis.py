@@ -11,8 +11,8 @@ from closerlook.studies.stored import diverged_at
 QUESTION = "Are networks that were trained in different ways joined by a curve as easily as two runs of one recipe?"
 NOTES = (
     "Exploratory, outside the rule: everything but the parts and controls above.",
-    "What would refute the claim: one recipe whose curve stays 2 points above the curve between two equal runs, at the "
-    "same budget.",
+    "What would refute the claim: a way of training to which, with the same budget, the curve is worse by more than 2 "
+    "points than the one to G trained once more.",
     "The bend is a network that is trained anew: the epochs of a curve are to be held against those of a mode.",
     "Curves are trained on all training images, with crops and flips; errors are read on a part of them, as they are, "
     "and batch-norm statistics come from images that carry no error here. There is no dropout in these networks.",
