@@ -1,7 +1,9 @@
 """Networks of many kinds: their hidden units are found, and permuting these changes nothing; the rest is refused."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -300,3 +302,37 @@ def test_what_leaves_pytorch_is_found_by_its_outputs() -> None:
 def test_a_network_without_hidden_units_is_refused() -> None:
     with pytest.raises(UsageError, match="no hidden units"):
         trace(nn.Linear(12, 3).eval(), torch.randn(*ROWS), CPU)
+
+
+def test_outputs_in_containers_stay_and_others_are_refused() -> None:
+    @dataclass
+    class Answer:
+        logits: Tensor
+        hidden: Tensor
+
+    class Answering(nn.Module):
+        def __init__(self, made: Callable[..., Any]) -> None:
+            super().__init__()
+            self.one, self.two, self.made = nn.Linear(12, 6), nn.Linear(6, 5), made
+            self.head = nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            hidden = self.one(x).relu()
+            return self.made(self.head(self.two(hidden).relu()), hidden)
+
+    for made in (Answer, lambda *both: both, lambda logits, hidden: {"logits": logits, "more": [hidden]}):
+        symmetry = trace(Answering(made).eval(), torch.randn(*ROWS))
+        assert [(group.name, group.size) for group in symmetry.groups] == [("two.weight:0", 5)]
+    with pytest.raises(TraceError, match="returned no tensor"):
+        trace(Answering(lambda *both: SimpleNamespace(logits=both[0])).eval(), torch.randn(*ROWS))
+
+
+def test_a_batch_function_that_calls_a_part_alone_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+
+    def partly(model: nn.Module, batch: Tensor) -> cl.Output:
+        outputs = model[2](model[0](batch).relu())
+        return cl.Output(outputs.sum(1), outputs)
+
+    with pytest.raises(TraceError, match="call the model itself"):
+        cl.align(model, model, model, loader=[torch.randn(*ROWS)], batch_fn=partly)

@@ -11,7 +11,7 @@ from closerlook.activations.forward import Forward
 from closerlook.alignment.assignment import best_order
 from closerlook.alignment.groups import Order, Place, ReadAt, Symmetry, places, rows
 from closerlook.alignment.moments import Moments
-from closerlook.alignment.rules import SUMS
+from closerlook.alignment.operations import SUMS
 from closerlook.alignment.tracing import arguments, name_of
 
 

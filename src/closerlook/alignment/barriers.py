@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from torch import nn
 
 from closerlook import figures
-from closerlook.alignment.align import Alignment, Method, alignment
+from closerlook.alignment.align import alignment
 from closerlook.alignment.repair import repaired
+from closerlook.alignment.result import Alignment, Method
 from closerlook.batches import BatchFn, Loader
 from closerlook.errors import UsageError
 from closerlook.evaluation import batch_norms

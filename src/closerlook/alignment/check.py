@@ -4,16 +4,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from closerlook.activations.forward import Forward
 from closerlook.activations.hooks import listening
 from closerlook.activations.names import ROOT
 from closerlook.alignment.groups import Order, Symmetry, reordered
+from closerlook.batches import tensors_in
 from closerlook.errors import MismatchError, NotFiniteError
 
-_ROUNDINGS = 1e4  # by which the order of sums may change outputs, in units of eps times the largest of them
-Outputs = dict[tuple[str, int], Tensor]
+# By how much the order of sums may change outputs, as a share of the largest of them.
+_SLACK = {torch.float64: 1e-11, torch.float32: 1e-3}
+_SLACK_OF_16_BITS = 0.05
+Outputs = dict[tuple[str, int, int], Tensor]  # by layer, number of its call, number of the tensor
 
 
 def check_same_function(
@@ -34,9 +36,9 @@ def check_same_function(
     if all(_alike(first[call], second[call]) for call in first):
         return max(float((first[call] - second[call]).abs().max()) for call in first)
     first, second = (_outputs(model, batch, forward, None) for model in (before, after))
-    for (name, number), value in first.items():
-        layout = symmetry.layers.get(("" if name == ROOT else name, number), ())
-        if not _alike(reordered(value, layout, orders), second[name, number]):
+    for (name, call, number), value in first.items():
+        layout = symmetry.layers.get(("" if name == ROOT else name, call, number), ())
+        if not _alike(reordered(value, layout, orders), second[name, call, number]):
             break
     raise MismatchError(
         f"with permuted units the network gives other outputs; the first layer that differs is {name}: it depends on "
@@ -45,7 +47,7 @@ def check_same_function(
 
 
 def _alike(one: Tensor, two: Tensor) -> bool:
-    slack = _ROUNDINGS * torch.finfo(one.dtype).eps * float(one.abs().max()) if one.numel() else 0.0
+    slack = _SLACK.get(one.dtype, _SLACK_OF_16_BITS) * (one.abs().max() if one.numel() else 0.0)
     return bool(((one - two).abs() <= slack).all())
 
 
@@ -55,9 +57,8 @@ def _outputs(model: nn.Module, batch: Any, forward: Forward, names: set[str] | N
 
     def told(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         calls[name] = calls.get(name, 0) + 1
-        tensors = [value for value in tree_leaves(output) if isinstance(value, Tensor) and value.is_floating_point()]
-        if tensors:
-            found[name, calls[name]] = tensors[0].clone()
+        for number, tensor in enumerate(tensors_in(output)):
+            found[name, calls[name], number] = tensor.clone() if tensor.is_floating_point() else tensor.double()
 
     with listening(model, told, names):
         forward(model, batch)

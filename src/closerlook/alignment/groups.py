@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from closerlook.activations.forward import Forward
-from closerlook.alignment.axes import Units, resolved
+from closerlook.alignment.axes import TraceError, Units, resolved
 from closerlook.alignment.shapes import Axes
 from closerlook.alignment.tracing import Trace
 from closerlook.errors import UsageError
@@ -58,13 +58,13 @@ class ReadAt:
 class Symmetry:
     """Groups of hidden units of a network, and the layout of every axis of its parameters and buffers by name.
 
-    `layers` are the axes of what each module returned, by its name and the number of the call, in order; `reads` the
-    places where a layer reads units.
+    `layers` are the axes of the tensors that each module returned, by its name, the number of the call and that of the
+    tensor, in order; `reads` the places where a layer reads units.
     """
 
     groups: tuple[Group, ...]
     axes: Mapping[str, tuple[Layout, ...]]
-    layers: Mapping[tuple[str, int], tuple[Layout, ...]]
+    layers: Mapping[tuple[str, int, int], tuple[Layout, ...]]
     reads: tuple[ReadAt, ...]
 
     def identity(self) -> list[Order]:
@@ -136,7 +136,7 @@ def trace(model: nn.Module, batch: Any, forward: Forward | None = None) -> Symme
     Raises
     ------
     TraceError
-        An operation through which units cannot be followed, with the module that called it.
+        An operation through which units cannot be followed, with the module that called it; outputs that are unknown.
     UsageError
         The network has no hidden unit that can change its place.
 
@@ -150,6 +150,11 @@ def trace(model: nn.Module, batch: Any, forward: Forward | None = None) -> Symme
     watch = Trace(model)
     with watch.modules(model), watch:
         forward(model, batch)
+    if ("", 1, 0) not in watch.layers:
+        raise TraceError(
+            "a forward pass of the whole model returned no tensor, so that its outputs are not known; let batch_fn "
+            "call the model itself, and the model return tensors, alone or in tuples, lists, mappings or dataclasses"
+        )
     watch.leave_unused()
     found = _frozen(watch)
     if not found.groups:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from closerlook.alignment.axes import TraceError, fix, fixed, fresh, is_fixed
-from closerlook.alignment.rules import RULES, SUMS, Call, Rule, pointwise
+from closerlook.alignment.operations import RULES, SUMS, Call, Rule, pointwise
 from closerlook.alignment.shapes import Axes
+from closerlook.batches import tensors_in
 from closerlook.weights import named, named_modules
 
 _ALIKE = ("zeros", "ones", "full", "empty", "empty_strided", "scalar_tensor")  # constants with all entries alike
@@ -33,8 +33,9 @@ class Read:
 class Trace(TorchDispatchMode):
     """Follows units through a forward pass, operation by operation, below all Python code of the model.
 
-    `state` are the axes of parameters and buffers by name, `used` the names of those that the pass used; `layers` the
-    axes of what every module returned, by its name and the number of the call; `reads` where units are read.
+    `state` are the axes of parameters and buffers by name; `layers` those of the tensors that every module returned, by
+    its name, the number of the call and that of the tensor; `reads` where units are read; `inside` the modules that are
+    running; `used` the tensors that some operation took, by id.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -42,7 +43,7 @@ class Trace(TorchDispatchMode):
         found = named(model)
         self.state: dict[str, Axes] = {}
         self.used: set[int] = set()
-        self.layers: dict[tuple[str, int], Axes] = {}
+        self.layers: dict[tuple[str, int, int], Axes] = {}
         self.reads: list[Read] = []
         self.inside: list[str] = []
         self._products = 0
@@ -65,14 +66,14 @@ class Trace(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = arguments(func, args, kwargs or {})
-        tensors = [value for value in tree_leaves(list(given.values())) if isinstance(value, Tensor)]
+        tensors = tensors_in(list(given.values()))
         for tensor in tensors:
             self.axes(tensor)
             self.used.add(id(tensor))
         name = name_of(func)
         strides = tensors[0].stride() if name == "as_strided" else ()
         out = func(*args, **(kwargs or {}))
-        outputs = [value for value in tree_leaves(out) if isinstance(value, Tensor)]
+        outputs = tensors_in(out)
         shapes = tuple(tuple(tensor.shape) for tensor in outputs)
         try:
             self._note(func, Call(name, given, self.axes, shapes, strides), tensors, outputs)
@@ -118,11 +119,9 @@ class Trace(TorchDispatchMode):
         def leave(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
             self.inside.pop()
             calls[name] = calls.get(name, 0) + 1
-            tensors = [value for value in tree_leaves(output) if isinstance(value, Tensor)]
-            if tensors:
-                self.layers[name, calls[name]] = self.axes(tensors[0])
-            for tensor in tensors if name == "" else ():
-                for axis in self.axes(tensor):
+            for number, tensor in enumerate(tensors_in(output)):
+                self.layers[name, calls[name], number] = self.axes(tensor)
+                for axis in self.axes(tensor) if name == "" else ():
                     fix(axis)
 
         try:
