@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import closerlook as cl
+from closerlook.errors import UsageError
 from closerlook.files import read_tensors
 from closerlook.models import build
 from closerlook.runs.identity import run_id
 from closerlook.runs.recipe import Aligned, AlignRecipe, Bend, ConnectRecipe, ProfileRecipe, Snapshot, TrainRecipe
 from closerlook.runs.store import Store
+from closerlook.steps.points import Resolver
 from closerlook.steps.setting import fixed_batches, network, parts
 from closerlook.studies import STUDIES, Results, StudyPlan
 from closerlook.studies.resilience import numbers
@@ -182,6 +184,15 @@ def test_a_bend_before_the_end_is_the_one_of_that_epoch(smoke: tuple[Results, St
     assert found[1].barrier("train", "error").value != found[2].barrier("train", "error").value or not np.array_equal(
         found[1].metric("train", "loss"), found[2].metric("train", "loss")
     )
+
+
+def test_a_bend_that_the_curve_does_not_keep_is_refused(smoke: tuple[Results, StudyOutcome]) -> None:
+    results, _ = smoke
+    curve = results.plan.roles["A/0/curve"]
+    assert isinstance(curve, ConnectRecipe)
+    find = Resolver(network(curve.model, curve.data, seed=0), results.folder("A/0/along"))
+    with pytest.raises(UsageError, match="keeps no bends at step 3; put that time into its snapshots"):
+        find.point(Bend(run=run_id(curve), step=3))
 
 
 def test_the_permuted_mode_computes_what_the_mode_does(smoke: tuple[Results, StudyOutcome]) -> None:
