@@ -55,7 +55,7 @@ def _profile(folder: RunFolder) -> Drawn:
 def _surface(folder: RunFolder) -> Drawn:
     found = Surface.from_dict(folder.result("surface"))
     for split in splits_of(found):
-        yield f"Loss on the plane, {split} images; distances are L2 norms of weights.", found.plot(split=split)
+        yield f"Loss on the plane, {split} images; distances off it are L2 norms of weights.", found.plot(split=split)
 
 
 def _barriers(folder: RunFolder) -> Drawn:
@@ -85,4 +85,5 @@ def _sharpness(folder: RunFolder) -> Drawn:
 _KINDS: Mapping[str, Callable[[RunFolder], Drawn]] = {
     "train": _training, "connect": _training, "profile": _profile, "surface": _surface, "barriers": _barriers,
     "compare": _compare, "agreement": _agreement, "sharpness": _sharpness,
+    "directions": _surface, "trajectory": _surface,
 }  # fmt: skip

@@ -63,12 +63,24 @@ Set = Annotated[
 ]  # fmt: skip
 First = Annotated[Positional[Path], arg(metavar="A", help_behavior_hint="")]
 Second = Annotated[Positional[Path], arg(metavar="B", help_behavior_hint="")]
-Third = Annotated[Positional[Path], arg(metavar="C", help_behavior_hint="")]
 Whole = Annotated[int, at_least(0)]
 Positive = Annotated[int, at_least(1)]
 Real = Annotated[float, at_least(0.0)]
 Metric = Literal["loss", "error", "accuracy"]
 Above = Annotated[float, inside(0.0, inf)]
+Interactive = Annotated[
+    bool,
+    arg(help="Write an HTML file to turn the surface in too; that needs plotly.", help_behavior_hint=""),
+]
+Grid = Annotated[tuple[int, int], arg(metavar="COLUMNS ROWS", help="Number of columns and of rows.")]
+Coarse = Annotated[
+    Above | None,
+    arg(
+        metavar="SHARE", help_behavior_hint="(default: read every cell)",
+        help="Read coarse to fine, and finer only where the surface is bent; elsewhere losses are interpolated to "
+        "about this share of their value, such as 0.05.",
+    ),
+]  # fmt: skip
 Tolerance = Annotated[
     Above | None,
     arg(

@@ -1,7 +1,7 @@
 """The files that a verb leaves for its user: JSON, CSV, and a figure to look at."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from closerlook import figures, files
 from closerlook.cli.answer import plain
+from closerlook.landscape import Surface
 
 
 def folder_for(verb: str, runs: Mapping[str, str], root: Path, out: Path | None) -> Path:
@@ -30,3 +31,8 @@ def write(folder: Path, name: str, result: Any, frame: pd.DataFrame, drawings: M
     for file, content in contents.items():
         files.write_bytes(folder / file, content)
     return [folder / file for file in contents]
+
+
+def write_pages(folder: Path, name: str, surface: Surface, splits: Sequence[str], metric: str) -> list[Path]:
+    """Write every split's surface as ``name-split.html``, to turn and zoom."""
+    return [surface.interactive(folder / f"{name}-{split}.html", split, metric) for split in splits]

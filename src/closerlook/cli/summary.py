@@ -111,5 +111,5 @@ def _align(folder: RunFolder) -> dict[str, Any]:
 _KINDS: Mapping[str, Callable[[RunFolder], dict[str, Any]]] = {
     "train": _train, "connect": _connect, "profile": _profile, "surface": _surface, "barriers": _barriers,
     "predict": _predict, "compare": _compare, "agreement": _agreement, "probes": _probes,
-    "boundary": _boundary, "sharpness": _sharpness, "align": _align,
+    "boundary": _boundary, "sharpness": _sharpness, "align": _align, "directions": _surface, "trajectory": _surface,
 }  # fmt: skip

@@ -49,7 +49,7 @@ def interactive(
     >>> interactive([0, 1], [0, 1], [[1, 2], [3, 4]])[:15].lower()
     '<!doctype html>'
     """
-    graphs = _graphs()
+    graphs = plotly_graphs()
     x, y, z = (np.asarray(values, dtype=float) for values in (x, y, z))
     height = np.log10(np.where(np.isfinite(z) & (z > 0), z, np.nan))
     parts = [_surface(graphs, x, y, height, metric)]
@@ -63,7 +63,8 @@ def interactive(
     return page
 
 
-def _graphs() -> ModuleType:
+def plotly_graphs() -> ModuleType:
+    """plotly's objects, or the error that says how to get them."""
     try:
         import plotly.graph_objects as graphs  # takes a second, and most never need it
     except ImportError as error:

@@ -279,7 +279,7 @@ def _counted(plane: Subspace | Directions | Trajectory) -> tuple[tuple[str, str]
     if isinstance(plane, Subspace):
         return DISTANCES, 1.0, ()
     found = plane.directions if isinstance(plane, Trajectory) else plane
-    unit = float(np.mean(np.divide(found.norms, found.reach)))
+    unit = float(np.mean(found.norms)) if found.reach == (1.0, 1.0) else 1.0
     return found.axes, unit, tuple(plane.points) if isinstance(plane, Trajectory) else ()
 
 

@@ -118,7 +118,7 @@ def trajectory(model: nn.Module, checkpoints: Mapping[Any, Any] | Sequence[Any],
     signs = np.array([-1.0, 1.0]) * np.sign(largest)
     coordinates = coordinates * signs + 0.0  # no negative zeros
     told = {"kind": "pca", "explained": explained[:2].tolist()}
-    axes = tuple(f"component {i}: {share:.1%} of the variance (L2)" for i, share in enumerate(explained[:2], start=1))
+    axes = tuple(f"component {i}, {share:.1%} of variance (L2)" for i, share in enumerate(explained[:2], start=1))
     directions = along(
         list(points.values())[-1], units * torch.from_numpy(signs)[:, None], space, (axes[0], axes[1]), told,
         np.abs(coordinates).max(0).tolist(),

@@ -55,6 +55,42 @@ class SurfaceRecipe(Reading):
     tolerance: float | None = None
 
 
+class DirectionsRecipe(Reading):
+    """Read metrics on the plane along two directions from a point, with others projected on it.
+
+    `seed` draws the random ones, and the start of the search for the sharpest. `radius` counts multiples of a random
+    direction, and distances (L2) along an eigenvector.
+    """
+
+    kind: Literal["directions"] = "directions"
+    version: Literal[1] = 1
+    point: PointRef
+    directions: Literal["random", "random-layer", "hessian"] = "random"
+    seed: int = 0
+    radius: float = 1.0
+    marks: dict[str, PointRef] = Field(default={})
+    grid: tuple[int, int] = (21, 21)
+    tolerance: float | None = None
+
+
+class TrajectoryRecipe(Reading):
+    """Read metrics on the principal plane of a series of points, in the order of their names."""
+
+    kind: Literal["trajectory"] = "trajectory"
+    version: Literal[1] = 1
+    names: tuple[str, ...]
+    points: tuple[PointRef, ...]
+    grid: tuple[int, int] = (21, 21)
+    margin: float = 0.2
+    tolerance: float | None = None
+
+    @model_validator(mode="after")
+    def _names_each_point(self) -> "TrajectoryRecipe":
+        if len(set(self.names)) != len(self.points) or len(self.names) != len(self.points):
+            raise ValueError("a trajectory has one name for each of its points, no two of them alike")
+        return self
+
+
 class BarriersRecipe(Reading):
     """Barriers between all pairs of points."""
 

@@ -11,12 +11,14 @@ from closerlook.runs.readings import (
     AlignRecipe,
     BarriersRecipe,
     CompareRecipe,
+    DirectionsRecipe,
     PredictRecipe,
     ProbesRecipe,
     ProfileRecipe,
     Reading,
     SharpnessRecipe,
     SurfaceRecipe,
+    TrajectoryRecipe,
 )
 from closerlook.runs.specs import (
     BatchStats,
@@ -46,6 +48,7 @@ __all__ = [
     "ConnectRecipe",
     "Control",
     "DataSpec",
+    "DirectionsRecipe",
     "File",
     "Frozen",
     "MemoryFormat",
@@ -65,6 +68,7 @@ __all__ = [
     "SurfaceRecipe",
     "Teacher",
     "TrainRecipe",
+    "TrajectoryRecipe",
     "Watch",
     "Whole",
     "inputs_of",
@@ -73,6 +77,7 @@ __all__ = [
 Recipe = (
     TrainRecipe | ConnectRecipe | ProfileRecipe | SurfaceRecipe | BarriersRecipe | PredictRecipe | CompareRecipe
     | BoundaryRecipe | AgreementRecipe | ProbesRecipe | SharpnessRecipe | AlignRecipe
+    | DirectionsRecipe | TrajectoryRecipe
 )  # fmt: skip
 
 ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])

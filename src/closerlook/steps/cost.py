@@ -17,6 +17,7 @@ from closerlook.runs.recipe import (
     CompareRecipe,
     ConnectRecipe,
     DataSpec,
+    DirectionsRecipe,
     File,
     ModelSpec,
     PointRef,
@@ -28,6 +29,7 @@ from closerlook.runs.recipe import (
     Snapshot,
     SurfaceRecipe,
     TrainRecipe,
+    TrajectoryRecipe,
 )
 from closerlook.steps.setting import build_for
 
@@ -91,8 +93,8 @@ def counts(recipe: Recipe) -> tuple[int, int]:
     if isinstance(recipe, PredictRecipe):
         bare = len(recipe.points) - _complete(recipe.points.values())
         return 0, len(recipe.points) * test + bare * data.n_statistics
-    if isinstance(recipe, SurfaceRecipe):
-        return 0, recipe.grid[0] * recipe.grid[1] * (data.n_statistics + read)
+    if isinstance(recipe, SurfaceRecipe | DirectionsRecipe | TrajectoryRecipe):
+        return 0, recipe.grid[0] * recipe.grid[1] * (data.n_statistics + read) + _of_directions(recipe)
     # The two ends of a path are read once more, with their own statistics; barriers on the first split alone.
     if isinstance(recipe, ProfileRecipe):
         images = data.n_statistics + recipe.repair * _LAYERS * (data.n_statistics or data.n_read)
@@ -114,6 +116,12 @@ def _of_two(recipe: AgreementRecipe | AlignRecipe | CompareRecipe | ProbesRecipe
         return (1 + (recipe.b is not None)) * (recipe.data.n_validation + per_split["test"])
     others = isinstance(recipe, CompareRecipe) and "random" in recipe.nulls
     return (2 + others) * per_split[recipe.split]
+
+
+def _of_directions(recipe: SurfaceRecipe | DirectionsRecipe | TrajectoryRecipe) -> int:
+    """Two eigenvectors take a gradient and products; other axes read nothing."""
+    by_curvature = isinstance(recipe, DirectionsRecipe) and recipe.directions == "hessian"
+    return by_curvature * recipe.data.n_read * _BACKWARD * (1 + 3 * 2 * _PRODUCTS)
 
 
 def _of_curvature(recipe: SharpnessRecipe) -> int:

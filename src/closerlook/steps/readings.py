@@ -36,19 +36,19 @@ def read_profile(recipe: ProfileRecipe, folder: RunFolder) -> None:
         found, length = profile_in_cells(recipe, folder)
         return {**found.to_dict(), "length": length}
 
-    _from_cells(folder, "profile", made)
+    from_cells(folder, "profile", made)
 
 
 @step("surface")
 def read_surface(recipe: SurfaceRecipe, folder: RunFolder) -> None:
     """Metrics on a plane, with other points projected on it."""
-    _from_cells(folder, "surface", lambda: surface_in_cells(recipe, folder).to_dict())
+    from_cells(folder, "surface", lambda: surface_in_cells(recipe, folder).to_dict())
 
 
 @helper("profile")
 def profile_in_cells(recipe: ProfileRecipe, folder: RunFolder) -> tuple[Profile, float]:
     """The profile, its points kept as cells of the folder, and the length of its path."""
-    find, settings = _reading(recipe, folder)
+    find, settings = reading(recipe, folder)
     curve = _curve(recipe, find)
     found = profile(
         find.model, curve, reading_batches(recipe), recipe.t, tolerance=recipe.tolerance, level=recipe.level,
@@ -71,7 +71,7 @@ def _curve(recipe: ProfileRecipe, find: Resolver) -> Subspace:
 @helper("surface")
 def surface_in_cells(recipe: SurfaceRecipe, folder: RunFolder) -> Surface:
     """The surface, its cells kept in the folder."""
-    find, settings = _reading(recipe, folder)
+    find, settings = reading(recipe, folder)
     first, second, third = (find.point(ref) for ref in recipe.points)
     return surface(
         find.model, plane(first, second, third), reading_batches(recipe), grid=recipe.grid, margin=recipe.margin,
@@ -80,7 +80,7 @@ def surface_in_cells(recipe: SurfaceRecipe, folder: RunFolder) -> Surface:
     )  # fmt: skip
 
 
-def _reading(recipe: Reading, folder: RunFolder) -> tuple[Resolver, dict[str, Any]]:
+def reading(recipe: Reading, folder: RunFolder) -> tuple[Resolver, dict[str, Any]]:
     """Where points are found, and what every reading is called with."""
     model = network(recipe.model, recipe.data, seed=0)
     return Resolver(model, folder), {
@@ -89,7 +89,7 @@ def _reading(recipe: Reading, folder: RunFolder) -> tuple[Resolver, dict[str, An
     }  # fmt: skip
 
 
-def _from_cells(folder: RunFolder, name: str, made: Callable[[], dict[str, Any]]) -> None:
+def from_cells(folder: RunFolder, name: str, made: Callable[[], dict[str, Any]]) -> None:
     """Write a result unless it is there. Its cells go afterwards: it holds all that they hold."""
     path = folder.path / "results" / f"{name}.json"
     try:
@@ -102,7 +102,7 @@ def _from_cells(folder: RunFolder, name: str, made: Callable[[], dict[str, Any]]
 @step("barriers")
 def read_barriers(recipe: BarriersRecipe, folder: RunFolder) -> None:
     """Barriers between all pairs, on the first split; and the distances between the points."""
-    find, settings = _reading(recipe, folder)
+    find, settings = reading(recipe, folder)
     loader = reading_batches(recipe)[recipe.splits[0]]
     points = {label: find.point(ref) for label, ref in recipe.points.items()}
     found = barrier_matrix(find.model, list(points.values()), loader, labels=list(points), points=recipe.t, **settings)
