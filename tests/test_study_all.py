@@ -1,13 +1,14 @@
 """All studies in one launch: what each gives alone, one page of all, and what is left when one of them fails."""
 
 import dataclasses
+import html
 import json
 import pickle
 import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -76,13 +77,13 @@ def toy(name: str) -> Study:
 
 @pytest.fixture(autouse=True, scope="module")
 def toys() -> Iterator[None]:
-    """Two toys take the place of the studies."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(STUDIES):
-            patch.delitem(STUDIES, name)  # type: ignore[arg-type]
-        for name in SEEDS:
-            patch.setitem(STUDIES, name, toy(name))  # type: ignore[arg-type]
-        yield
+    """Two toys take the place of the studies, which come back in their order."""
+    studies = cast(dict[str, Study], STUDIES)
+    studies.clear()
+    studies.update({name: toy(name) for name in SEEDS})
+    yield
+    studies.clear()
+    studies.update(REAL)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,17 @@ def test_the_answers_come_first(whole: tuple[Path, WholeOutcome, list[str]]) -> 
     assert f"{gain.effect.mean:.3g} ({gain.effect.intervals[0].low:.3g} to" in answers
     assert "margin 0.1" in answers
     assert "closerlook study all --scale smoke" in page
+
+
+def test_where_the_runs_were_made_is_told_once(whole: tuple[Path, WholeOutcome, list[str]]) -> None:
+    root, outcome, events = whole
+    made = Store(root).folder(events[0]).made_in()
+    assert made is not None
+    assert made["processor"]
+    assert made["threads"] == 1
+    page = html.unescape(outcome.report.read_text())
+    assert page.count("What the runs ran on") == 2  # a table's name and its label
+    assert made["processor"] in page[page.index('id="environment"') :]
 
 
 def test_cpu_seconds_count_a_shared_run_once(whole: tuple[Path, WholeOutcome, list[str]]) -> None:
