@@ -1,6 +1,6 @@
 """``closerlook align``: checkpoint B with its hidden units in the order of A's, and what barriers are left."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from matplotlib.axes import Axes
 from tyro.conf import arg
@@ -11,13 +11,14 @@ from closerlook.cli.answer import answer, columns
 from closerlook.cli.options import DryRun, First, Jobs, Json, Out, Positive, Second, at_least
 from closerlook.cli.outputs import folder_for, write
 from closerlook.cli.points import references, weights
+from closerlook.cli.segments import segments
 from closerlook.cli.settings import Splits
 from closerlook.cli.subject import Subject
 from closerlook.cli.work import dry, finish
 from closerlook.evaluation import batch_norms
 from closerlook.landscape import Profile
 from closerlook.runs.identity import run_id
-from closerlook.runs.recipe import Aligned, AlignRecipe, ProfileRecipe, Recipe
+from closerlook.runs.recipe import AlignRecipe, Recipe
 from closerlook.runs.store import Store
 from closerlook.steps.setting import network
 from closerlook.weights import WeightSpace
@@ -73,11 +74,9 @@ def align(
     specs, store = subject.specs((a, b)), Store(subject.runs)
     weights((a, b), specs)
     model, (first, second) = network(specs["model"], specs["data"], seed=0), references((a, b))
-    made = AlignRecipe(
-        **specs, a=first, b=second, method=method, restarts=restarts, batch_size=read_size, seed=subject.seed
-    )
-    reading = {**specs, "splits": splits, "batch_size": read_size, "t": positions}
-    lines = segments(reading, made, bool(batch_norms(model)))
+    reading = {**specs, "batch_size": read_size}
+    made = AlignRecipe(**reading, a=first, b=second, method=method, restarts=restarts, seed=subject.seed)
+    lines = segments({**reading, "splits": splits, "t": positions}, made, bool(batch_norms(model)))
     every: tuple[Recipe, ...] = (made, *lines.values())
     recipes = {run_id(recipe): recipe for recipe in every}  # raw and refreshed may be one
     if dry_run:
@@ -98,15 +97,3 @@ def align(
     text = f"{found.alignment}.\n\n{table}\n\n{_CARRIED.format(positions)}"
     answer({**result, "files": paths}, "\n".join([text, *map(str, paths)]), json)
     return 0
-
-
-def segments(reading: dict[str, Any], made: AlignRecipe, batch_norm: bool) -> dict[str, ProfileRecipe]:
-    """What to read by name: with batch norm the statistics differ, without it the aligned line is repaired."""
-    raw: dict[str, Any] = {"batch_stats": "interpolate"} if batch_norm else {}
-    ends = {"raw": (made.a, made.b), "aligned": (made.a, Aligned(run=run_id(made)))}
-    return {
-        "raw": ProfileRecipe(**reading, points=ends["raw"], **raw),
-        "refreshed": ProfileRecipe(**reading, points=ends["raw"]),
-        "aligned": ProfileRecipe(**reading, points=ends["aligned"], **raw),
-        "repaired": ProfileRecipe(**reading, points=ends["aligned"], repair=not batch_norm),
-    }
