@@ -128,6 +128,47 @@ class Words(nn.Module):
         return self.head(functional.relu(self.words((x.abs() * 5).long().clamp(0, 19))).mean(1))
 
 
+class Written(nn.Module):
+    """Hidden units that are written into a tensor part by part, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(12, 6), nn.Linear(12, 4), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.zeros(len(x), 12, dtype=x.dtype)
+        hidden[:, :6] = self.one(x).tanh()
+        hidden[:, 6:10] += self.two(x)
+        return self.head(hidden.clamp_(min=-0.5))
+
+
+class Mixer(nn.Module):
+    """Layers over tokens and layers over channels in turn: patches keep their places, units of both kinds do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(2, 8, 2, stride=2), nn.LayerNorm(8)
+        self.tokens = nn.Sequential(nn.Linear(16, 10), nn.GELU(), nn.Linear(10, 16))
+        self.channels, self.head = nn.Sequential(nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8)), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = x + self.tokens(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        return self.head((x + self.channels(self.norm(x))).mean(1))
+
+
+class Shuffled(nn.Module):
+    """Grouped convolutions with a shuffle between, whose groups of 4 and of 3 channels do not nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(2, 12, 1), nn.Conv2d(12, 12, 1, groups=3), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.two(self.one(x)).unflatten(1, (3, 4)).transpose(1, 2).flatten(1, 2)
+        return self.head(self.two(x).mean((2, 3)))
+
+
 def registered(name: str, **options: Any) -> Callable[[], nn.Module]:
     return partial(build, name, in_channels=2, init="he", **options)
 
@@ -155,6 +196,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] 
     "spectral norm": (spectral, ROWS, [6]),
     "recurrent": (Recurrent, ROWS, [6]),
     "words": (Words, ROWS, [6]),
+    "written": (Written, ROWS, [6, 4, 2]),
+    "mixer": (Mixer, IMAGES, [8, 10, 12]),
 }  # fmt: skip
 
 
@@ -254,6 +297,11 @@ def test_an_operation_without_a_rule_is_named_with_its_layer(operation: str) -> 
     model = nn.Sequential(nn.Linear(12, 6), Between(), nn.Linear(6, 2)).eval()
     with pytest.raises(TraceError, match=rf"^1 calls {operation}.* cannot be followed"):
         trace(model, torch.randn(*ROWS), CPU)
+
+
+def test_groups_that_do_not_nest_are_refused() -> None:
+    with pytest.raises(TraceError, match=r"^two calls aten.convolution.*4 units meet groups of 3"):
+        trace(Shuffled().eval(), torch.randn(*IMAGES))
 
 
 def test_recurrent_layers_that_run_as_one_operation_are_refused() -> None:
