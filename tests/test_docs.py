@@ -25,7 +25,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 # The doctests of decision_rules.md are run by tests/test_evidence_errors.py.
 RUN = (
     "your_models", "batch_statistics", "barriers", "curves", "similarity", "curvature",
-    "distillation", "interventions", "diagnose", "alignment",
+    "distillation", "interventions", "diagnose", "trajectories", "alignment",
 )  # fmt: skip
 WITH_CODE = [page for page in PAGES if page.stem in RUN]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -20,6 +20,7 @@ from closerlook.runs.recipe import (
     Bend,
     ConnectRecipe,
     DataSpec,
+    DirectionsRecipe,
     File,
     Frozen,
     ModelSpec,
@@ -31,6 +32,7 @@ from closerlook.runs.recipe import (
     Snapshot,
     SurfaceRecipe,
     TrainRecipe,
+    TrajectoryRecipe,
     inputs_of,
 )
 from closerlook.schedules import Constant, Cosine, Held, LinearDecay, Restarts, Schedule, StepDecay, Warmup
@@ -73,6 +75,9 @@ RECIPES: dict[str, Recipe] = {
     "profile": ProfileRecipe(data=DATA, model=MODEL, points=(A, B)),
     "profile, curve": ProfileRecipe(data=DATA, model=MODEL, points=PLANE, curve="polychain", splits=("test",), t=61),
     "surface": SurfaceRecipe(data=DATA, model=MODEL, points=PLANE, marks={"30": A}),
+    "directions": DirectionsRecipe(data=DATA, model=MODEL, point=A),
+    "directions, hessian": DirectionsRecipe(data=DATA, model=MODEL, point=B, directions="hessian", seed=3, radius=0.5),
+    "trajectory": TrajectoryRecipe(data=DATA, model=MODEL, names=("0", "9", "30"), points=PLANE),
     "barriers": BarriersRecipe(data=DATA, model=MODEL, points={"a": A, "b": File(path="b.pt", sha256="0" * 64)}),
     "predict": PredictRecipe(data=DATA, model=MODEL, points={"a": A, "mean": Average(of=(A, B))}),
 }
@@ -94,6 +99,9 @@ PINNED = {
     "profile": "profile-2ea7bce1",
     "profile, curve": "profile-bc03cf9b",
     "surface": "surface-e19c0a57",
+    "directions": "directions-2d3d92e3",
+    "directions, hessian": "directions-c711e7c2",
+    "trajectory": "trajectory-80a99818",
     "barriers": "barriers-ad23fb9c",
     "predict": "predict-dd07a046",
 }

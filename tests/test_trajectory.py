@@ -125,6 +125,15 @@ def test_components_do_not_depend_on_a_constant_a_rotation_or_the_order(seed: in
     assert of(points[order]).explained == pytest.approx(plain.explained, abs=10 * EXACT)
 
 
+def test_a_random_walk_explains_what_theory_says() -> None:
+    """Component k of a long walk in many dimensions holds 6 / (pi k)^2 of the variance (arXiv 1806.08805)."""
+    source = torch.Generator().manual_seed(0)
+    points = torch.randn(150, 20_000, generator=source).cumsum(0)
+    found = cl.trajectory(nn.Linear(99, 200), list(points))
+    # 150 steps are not endless, and 20,000 dimensions scatter by about a hundredth.
+    assert found.explained[:4] == pytest.approx(6 / (np.pi * np.arange(1, 5)) ** 2, rel=0.03)
+
+
 def test_signs_put_the_longest_way_to_the_left_and_up() -> None:
     points = walk(seed=3)
     for version in (points, -points):

@@ -64,7 +64,7 @@ def interactive(
 
 
 def plotly_graphs() -> ModuleType:
-    """plotly's objects, or the error that says how to get them."""
+    """The graph objects of plotly, or the error that says how to get them."""
     try:
         import plotly.graph_objects as graphs  # takes a second, and most never need it
     except ImportError as error:

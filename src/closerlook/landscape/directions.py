@@ -180,7 +180,7 @@ def hessian_directions(
         "kind": "hessian", "seed": seed, "batch_norm": batch_norm, "n": found.n, "converged": found.converged,
         "values": found.values.tolist(), "residuals": found.residuals.tolist(),
     }  # fmt: skip
-    axes = tuple(f"distance along eigenvector {i}, eigenvalue {v:.3g}" for i, v in enumerate(found.values, start=1))
+    axes = tuple(f"eigenvector {i}, eigenvalue {v:.3g} (L2)" for i, v in enumerate(found.values, start=1))
     return along(origin, found.vectors, space, (axes[0], axes[1]), told)
 
 

@@ -77,7 +77,8 @@ def trajectory(model: nn.Module, checkpoints: Mapping[Any, Any] | Sequence[Any],
     counted once: unit vectors u, v in weight space, from the T x T matrix of inner products, never D x D. The plane
     goes through the *last* checkpoint, so that coordinates are ``(u'(w_i - w_T), v'(w_i - w_T))`` and what the plane
     misses of every other one is its distance off the plane. Signs are such that the largest x is negative and the
-    largest y positive, which is left and above of the end. Sums are float64. Each checkpoint is held once, in its own type, besides about six vectors in float64.
+    largest y positive, which is left and above of the end. Sums are float64. Each checkpoint is held once, in its own
+    type, besides about ten vectors in float64.
 
     A random walk has a smooth arc for its principal plane too, and its first component explains 61 % of the variance
     (Antognini and Sohl-Dickstein 2018, arXiv 1806.08805): a high share alone says little about the loss.
