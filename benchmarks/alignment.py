@@ -6,14 +6,15 @@ they are here). On one thread it takes about ten minutes.
 *Planted*: the units of a trained network in random orders, and normal noise on every weight, in units of the spread of
 its tensor; ten trials each. Counted are trials in which every unit of every group comes back, trials in which all do
 that fire on some of the images (a rectified unit that is silent cannot be told from another one), and units of all
-trials. *Barriers*: pairs of networks that were trained from different seeds on different orders of the same images,
-each pair of its own two seeds.
+trials. *Starts*: the same for weight matching alone, from two starts. *Barriers*: pairs of networks that were trained
+from different seeds on different orders of the same images, each pair of its own two seeds.
 """
 
 import argparse
 import json
 import platform
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import closerlook as cl
 from closerlook import data, models
 from closerlook.alignment import Symmetry, trace
 from closerlook.alignment.assignment import best_order
+from closerlook.alignment.weight_matching import Weights, climbed, grown
 from closerlook.data import TensorBatches
 
 OUT = Path(__file__).with_name("results") / "alignment.json"
@@ -36,6 +38,15 @@ PLANTED: dict[str, Setting] = {
     "vgg11, 1/4 width": ("vgg11", {"width": 0.25, "head": "linear", "image_size": 16}, "fashion", 0.02, 8),
     "vgg11_bn, 1/8 width": ("vgg11_bn", {"width": 0.125, "head": "linear", "image_size": 8}, "digits", 0.05, 8),
     "resnet20, 1/2 width": ("resnet20", {"width": 0.5}, "digits", 0.05, 8),
+}
+PAPER: dict[str, Setting] = {
+    "vgg11_bn, paper's head, 1/8 width": (
+        "vgg11_bn",
+        {"width": 0.125, "image_size": 8, "dropout": 0.0},
+        "digits",
+        0.05,
+        6,
+    ),
 }
 TRAINED: dict[str, Setting] = {
     "mlp 512, 512": ("mlp", {"in_features": 64, "hidden": (512, 512)}, "digits", 0.05, 15),
@@ -105,6 +116,25 @@ def moved(
     return cl.Point(vector, found.buffers), orders
 
 
+def starts(setting: Setting) -> dict[str, int]:
+    """In how many of 12 runs (three planted permutations, four random orders of the groups) each start finds all."""
+    model, held = trained(setting, 0), parts(setting[2])
+    symmetry, space = trace(model, held.statistics.inputs[:2]), cl.WeightSpace(model)
+    count, found = len(symmetry.groups), {"as it is": 0, "grown from the input": 0}
+    for trial in range(3):
+        b, orders = moved(symmetry, space, space.point(model), 0.1, np.random.default_rng(trial))
+        sides = [
+            {name: point.vector[span].view(shape).double() for name, shape, span in space.slices()}
+            for point in (space.point(model), b)
+        ]
+        weights = Weights(symmetry, *sides)
+        begun = {"as it is": symmetry.identity(), "grown from the input": grown(weights, range(count))}
+        for (name, start), seed in product(begun.items(), range(4)):
+            end = climbed(weights, start, np.random.default_rng(seed))
+            found[name] += all(np.array_equal(one, np.argsort(two)) for one, two in zip(end, orders, strict=True))
+    return found
+
+
 def barriers(setting: Setting) -> list[dict[str, Any]]:
     held, rows = parts(setting[2]), []
     splits = {"train": TensorBatches(*held.read, 500), "test": TensorBatches(*(each[:1000] for each in held.test), 500)}
@@ -131,18 +161,18 @@ def barriers(setting: Setting) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("planted", "barriers"))
+    parser.add_argument("--only", choices=("planted", "starts", "barriers"))
     only = parser.parse_args().only
     torch.set_num_threads(1)
     results = json.loads(OUT.read_text()) if OUT.exists() else {}
     results |= {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
-    for part, settings, measure in (("planted", PLANTED, planted), ("barriers", TRAINED, barriers)):
+    measures = (("planted", PLANTED, planted), ("starts", PLANTED | PAPER, starts), ("barriers", TRAINED, barriers))
+    for part, settings, measure in measures:
         if only not in (None, part):
             continue
         for name, setting in settings.items():
-            rows = measure(setting)
-            results.setdefault(part, {})[name] = rows
-            print(name, *rows, sep="\n  ", flush=True)
+            results.setdefault(part, {})[name] = measure(setting)
+            print(part, name, json.dumps(results[part][name]), flush=True)
             OUT.write_text(json.dumps(results, indent=1) + "\n")
 
 
