@@ -61,6 +61,7 @@ MAKERS: dict[str, Callable[[Axes | None], Axes]] = {
     "path": lambda ax=None: figures.path(np.linspace(0, 1, 20), lines(), lines(), ax=ax),
     "matrix": lambda ax=None: figures.matrix([[0, 1.5], [-1.5, 0]], ["a", "b"], "barrier", ax=ax, groups=["s", "t"]),
     "surface": of_surface,
+    "trajectory": lambda ax=None: figures.trajectory([[-4, 0], [-1, 1], [0, 0]], [5, 0.1, 0], "abc", ("u", "v"), ax),
     "forest": lambda ax=None: figures.forest([{**PART, "answer": "yes", "unit": "nats"}], ax),
     "setups": lambda ax=None: figures.setups({"E1": {name: {**PART, "unit": "1"} for name in "AB"}}, ax),
     "causal_map": of_causes,
