@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import closerlook as cl
-from closerlook.alignment.repair import repaired
+from closerlook.alignment import repairable, repaired
+from closerlook.alignment.moments import Moments
 from closerlook.errors import LayerError, UsageError
 from closerlook.models import build
 from conftest import digit_batches, small_net
@@ -133,6 +134,61 @@ def test_what_cannot_be_repaired_is_refused(make: Any, error: type[Exception], w
     model = make()
     with pytest.raises(error, match=words):
         cl.repair(model, model, make(), 0.5, digit_batches(8, 8))
+
+
+@pytest.mark.parametrize(("make", "words"), [(without_bias, "1 has no bias"), (Free, "weight makes hidden units")])
+def test_what_cannot_be_repaired_is_still_aligned(make: Any, words: str) -> None:
+    one, two = make(), make()
+    data = [(x, y % 2) for x, y in digit_batches(64, 32)]
+    before = everything(one)
+    reason = repairable(one, data)
+    assert same(before, everything(one))
+    assert reason is not None
+    assert reason.startswith(words)
+    found = cl.aligned_barriers(one, one, two, data, points=3)
+    assert (list(found.profiles), found.not_repaired) == (["raw", "refreshed", "aligned"], reason)
+    wanted = cl.barrier(one, one, found.alignment.point, data, points=3)
+    assert float(found.barrier("aligned")) == float(wanted)
+    assert found.to_dict()["not_repaired"] == reason
+    assert str(found).endswith(f"not repaired: {reason}")
+    with pytest.raises(UsageError, match=f"no line 'repaired'.*{words}"):
+        found.barrier()
+
+
+def test_what_can_be_repaired_gives_no_reason() -> None:
+    found = cl.aligned_barriers(mlp(1), mlp(1), mlp(2), DATA, points=2)
+    assert repairable(mlp(1), DATA) is None
+    assert found.to_dict()["not_repaired"] is None
+    assert "not repaired" not in str(found)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7])
+@pytest.mark.parametrize("sizes", [(1000,), (7, 100, 33), (50,) * 40])
+def test_rounding_is_no_variance(value: float, sizes: tuple[int, ...]) -> None:
+    found = Moments()
+    for size in sizes:
+        constant = torch.full((2, size), value, dtype=torch.float64)
+        found.add(constant, 0.3 * constant)
+    assert found.std.tolist() == [0.0] * 4
+    assert found.correlations.tolist() == [[0.0] * 2] * 2
+
+
+def test_a_small_variance_is_one() -> None:
+    found, signs = Moments(), torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(500)
+    spread = 2.0**-40
+    found.add((1 + spread * signs)[None])
+    assert found.std.item() == pytest.approx(spread, rel=1e-3)
+
+
+def test_a_layer_that_is_constant_halfway_keeps_its_scale() -> None:
+    one, two = mlp(1), mlp(1)
+    with torch.no_grad():
+        two.fc1.weight.neg_()  # halfway the weights are 0, and what is left are the biases
+        for net in (one, two):
+            net.fc1.bias.copy_(torch.linspace(0.1, 0.7, 12))
+    found = cl.loaded(one, cl.repair(one, one, two, 0.5, DATA))
+    assert torch.equal(found.fc1.weight, torch.zeros_like(found.fc1.weight))
+    assert torch.equal(found.fc2.weight, one.fc2.weight)
 
 
 def test_everything_is_left_as_it_was() -> None:

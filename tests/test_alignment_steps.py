@@ -1,6 +1,8 @@
 """Alignment as a step, as a point of other recipes, and as a command."""
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +217,63 @@ def test_wrong_use(
     monkeypatch.chdir(place)
     assert main(["align", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+NETS = """
+from torch import nn
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.head(self.cells(x.flatten(1, 2))[0][:, -1])
+
+def linear():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+def unbiased():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8, bias=False), nn.ReLU(), nn.Linear(8, 10))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two checkpoints of a network of the user's, and the words that align them."""
+    (tmp_path / "aligned_nets.py").write_text(NETS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "aligned_nets", raising=False)
+
+    def made(name: str) -> list[str]:
+        for seed, file in enumerate(("a.pt", "b.pt")):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                torch.save(getattr(importlib.import_module("aligned_nets"), name)().state_dict(), file)
+        return ["align", "a.pt", "b.pt", "--model", f"aligned_nets:{name}", "--data", "digits", "--points", "3"]
+
+    return made
+
+
+@pytest.mark.parametrize(("name", "said"), [("Recurrent", "cells calls"), ("linear", "no hidden units")])
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "dry"])
+def test_what_cannot_be_followed_is_told_before_any_step(
+    name: str, said: str, more: list[str], own: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*own(name), *more]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "steps failed" not in err
+    assert not Path("runs").exists()
+
+
+def test_what_cannot_be_repaired_is_aligned_all_the_same(own: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    words = own("unbiased")
+    status, found, err = run(capsys, *words, "-o", "out")
+    assert (status, err.count("done")) == (0, 3)
+    assert {row["line"] for row in found["barriers"]} == {"raw", "refreshed", "aligned"}
+    assert found["not_repaired"].startswith("1 has no bias")
+    assert Path("out/aligned.safetensors").exists()
+    assert main(words) == 0
+    assert f"Not repaired: {found['not_repaired']}." in capsys.readouterr().out

@@ -96,7 +96,9 @@ def test_what_is_no_curve_is_refused(place: Path, capsys: pytest.CaptureFixture[
         ("other.pt", *ON): "does not fit the model",
         ("other.pt",): "which data goes with other.pt",
         ("plane.npz",): "no array dl",
-        ("gone.npz",): "gone.npz",
+        ("gone.npz",): "there is no file gone.npz",
+        ("plane.npz", "--points", "7"): "plane.npz is read already",
+        ("plane.npz", *ON): "plane.npz is read already",
     }
     for words, message in refused.items():
         assert main(["curve", *words]) == 2

@@ -55,7 +55,7 @@ def test_shares_on_each_side_leave_out_ties() -> None:
 def test_each_level_has_its_answer() -> None:
     found = paired_effect(by_seed([1.0, 2.0, 3.0]), margin=0.25, levels=(0.95, 0.9))
     assert [interval.level for interval in found.intervals] == [0.9, 0.95]
-    assert (found.answer_at(0.9), found.answer_at(0.95)) == ("yes", "open")
+    assert [(each.level, each.answer) for each in found.intervals] == [(0.9, "yes"), (0.95, "open")]
 
 
 @pytest.mark.parametrize("gap", [None, math.nan, math.inf])

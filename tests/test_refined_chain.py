@@ -212,6 +212,8 @@ def test_what_cannot_be_refined_is_refused() -> None:
     refused: list[tuple[cl.Subspace, dict[str, Any], str]] = [
         (cl.bezier(points), {}, "a bezier does not stay the same"),
         (cl.polychain(points), {"cycles": []}, "no cycle to train"),
+        (cl.polychain(points), {"cycles": [(1, 0.1, 0.9)]}, "one is no pair"),
+        (cl.polychain(points), {"lr": 0.1, "epochs": 3}, "the chain and its cycles say epochs, lr already"),
         (cl.polychain(points), {"share": -0.1}, "share is at least 0"),
         (cl.polychain(points), {"most": 0}, "most and between at least 1"),
         (cl.polychain(points), {"between": 0}, "most and between at least 1"),

@@ -1,5 +1,6 @@
 """The resilience study: its graph as the rule wants it, its numbers against other ways to them, and a smoke run."""
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,13 @@ def test_the_null_control_goes_on_with_the_last_rate_of_g(scale: str) -> None:
         last = reference.schedule.factor(reference.clock)(reference.clock.total_steps - 1)
         assert {longer.schedule.factor(longer.clock)(step) for step in range(longer.clock.total_steps)} == {last}
         assert longer.optimizer == reference.optimizer
+
+
+# Recipes of `small` are those of the stored verdict: another hash means that it has to be run again.
+def test_recipes_of_the_verdict_are_pinned() -> None:
+    names = "".join(f"{role} {run_id(one)}\n" for role, one in PLANS["small"].roles.items())
+    assert hashlib.sha256(names.encode()).hexdigest()[:12] == "789ced1cca97"
+    assert min(min(PLANS[scale].seeds) for scale in SCALES if scale != "smoke") >= 100
 
 
 def test_only_the_end_of_the_aligned_pair_is_permuted() -> None:

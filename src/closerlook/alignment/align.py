@@ -77,9 +77,10 @@ def alignment(
     TraceError
         An operation through which units cannot be followed, with the module that called it.
     MismatchError
-        The points do not fit; or the permuted network gives other outputs, and at which layer first.
+        The points do not fit; batch norm without statistics for ``"activations"``; or the permuted network gives other
+        outputs, and at which layer first.
     UsageError
-        An unknown method, no restart, weights that are not finite, batch norm without statistics for ``"activations"``.
+        An unknown method, no restart, weights that are not finite.
 
     References
     ----------

@@ -12,7 +12,7 @@ from torch import nn
 
 from closerlook import figures
 from closerlook.alignment.align import alignment
-from closerlook.alignment.repair import repaired
+from closerlook.alignment.repair import repairable, repaired
 from closerlook.alignment.result import Alignment, Method
 from closerlook.batches import BatchFn, Loader
 from closerlook.errors import UsageError
@@ -32,15 +32,26 @@ class AlignedBarriers:
     ``"raw"``: the line as it is, batch-norm statistics interpolated between the ends; ``"refreshed"``: statistics
     estimated anew at every point; ``"aligned"``: raw, with the second end permuted; ``"repaired"``: that with REPAIR,
     which is ``"refreshed"`` where there is batch norm. Without batch norm raw and refreshed are one.
+    Where REPAIR cannot reach a layer ``"repaired"`` is left out, and `not_repaired` is the reason.
     """
 
     profiles: Mapping[str, Profile]
     alignment: Alignment
+    not_repaired: str | None = None
 
     def barrier(
         self, line: str = "repaired", split: str = "train", metric: str = "loss", definition: Definition = "above_ends"
     ) -> Barrier:
-        """The barrier of one of the lines, as `Profile.barrier` gives it."""
+        """The barrier of one of the lines, as `Profile.barrier` gives it.
+
+        Raises
+        ------
+        UsageError
+            There is no such line; or the network cannot be repaired, and why.
+        """
+        if line not in self.profiles:
+            reason = f" (not repaired: {self.not_repaired})" if self.not_repaired else ""
+            raise UsageError(f"no line {line!r}{reason}; choose one of {', '.join(self.profiles)}")
         return self.profiles[line].barrier(split, metric, definition)
 
     def to_frame(self, definition: Definition = "above_ends") -> pd.DataFrame:
@@ -54,14 +65,15 @@ class AlignedBarriers:
         return pd.DataFrame(rows, columns=["line", "split", "metric", "barrier", "low", "high", "t"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Barriers, profiles and the alignment, as plain lists and numbers."""
+        """Barriers, profiles, the alignment and why nothing was repaired, as plain lists and numbers."""
         return {
             "barriers": self.to_frame().to_dict("records"), "alignment": self.alignment.to_dict(),
+            "not_repaired": self.not_repaired,
             "profiles": {name: found.to_dict() for name, found in self.profiles.items()},
         }  # fmt: skip
 
     def plot(self, split: str = "train", metric: str = "loss", ax: Axes | None = None) -> Axes:
-        """The metric along the four lines."""
+        """The metric along the lines."""
         t = next(iter(self.profiles.values())).t
         lines: dict[str, dict[int | str, np.ndarray]] = {
             name: {0: found.metric(split, metric)} for name, found in self.profiles.items()
@@ -70,7 +82,8 @@ class AlignedBarriers:
 
     def __str__(self) -> str:
         table = self.to_frame().pivot(index=["split", "metric"], columns="line", values="barrier")
-        return f"{self.alignment}\n{table[list(self.profiles)].to_string(float_format='{:.3g}'.format)}"
+        text = f"{self.alignment}\n{table[list(self.profiles)].to_string(float_format='{:.3g}'.format)}"
+        return text if self.not_repaired is None else f"{text}\nnot repaired: {self.not_repaired}"
 
 
 def aligned_barriers(
@@ -89,6 +102,8 @@ def aligned_barriers(
 ) -> AlignedBarriers:
     """Barriers of the straight segment between a and b: raw, refreshed, aligned, and aligned with REPAIR.
 
+    A network that can be aligned but not repaired gets the other three, and the reason in `not_repaired`.
+
     Parameters
     ----------
     splits
@@ -102,7 +117,7 @@ def aligned_barriers(
     Raises
     ------
     UsageError
-        What `alignment`, `closerlook.profile` and `repair` refuse; fewer than two points.
+        What `alignment` and `closerlook.profile` refuse; fewer than two points.
 
     Examples
     --------
@@ -126,6 +141,7 @@ def aligned_barriers(
     space = WeightSpace(model)
     found = alignment(model, a, b, method, loader=images, seed=seed, restarts=restarts, **given)
     start, ends = space.point(a), {"raw": space.point(b), "aligned": found.point}
+    not_repaired = None if batch_norms(model) else repairable(model, images, **given)
     profiles: dict[str, Profile] = {}
     for name, again in (("raw", "refreshed"), ("aligned", "repaired")):
         segment = line(start, ends[name])
@@ -134,9 +150,9 @@ def aligned_barriers(
             profiles[again] = profile(model, segment, loaders, points, stats_loader=images, **given)
         elif name == "raw":
             profiles[again] = profiles[name]
-        else:
+        elif not_repaired is None:
             chain = polychain(
                 list(repaired(model, start, ends[name], np.linspace(0, 1, points).tolist(), images, **given))
             )
             profiles[again] = profile(model, chain, loaders, points, **given)
-    return AlignedBarriers(profiles, found)
+    return AlignedBarriers(profiles, found, not_repaired)

@@ -30,6 +30,8 @@ class Moments:
             squares += self.squares + share * step**2
             cross += self.cross + share * torch.outer(step[: len(x)], step[len(x) :])
             mean = self.mean + step * (count / (self.count + count))
+        rounding = (self.count + count) * (4 * torch.finfo(mean.dtype).eps * mean) ** 2
+        squares = torch.where(squares < rounding, 0.0, squares)  # the mean of equal numbers need not be that number
         if not bool(torch.isfinite(squares).all()):
             raise NotFiniteError("an activation is NaN or infinite: nothing can be aligned at these weights")
         self.count, self.mean, self.squares, self.cross = self.count + count, mean, squares, cross

@@ -84,9 +84,7 @@ def repaired(
     model, feed = feed_for(model, batch_fn, device)
     forward = Forward(feed.device, batch_fn)
     nets = [loaded(model, point).eval() for point in segment.points]
-    with closing(batches_of(loader)) as batches:
-        batch = next(batches)
-    names = _hidden_layers(nets[0], trace(nets[0], batch, forward), batch, forward)
+    names = _hidden_layers(nets[0], loader, forward)
     ends = [_statistics(net, names, loader, forward) for net in nets]
     for t in coords:
         if t in (0, 1):
@@ -97,6 +95,39 @@ def repaired(
             goal = [(1 - t) * first + t * second for first, second in zip(ends[0][name], ends[1][name], strict=True)]
             _set(dict(named_modules(net))[name], _statistics(net, [name], loader, forward)[name], (goal[0], goal[1]))
         yield Point(space.point(net).vector, origin=f"repaired at t = {t}")
+
+
+def repairable(
+    model: nn.Module,
+    loader: Loader,
+    *,
+    batch_fn: BatchFn | None = None,
+    device: str | torch.device | None = None,
+) -> str | None:
+    """Why no point of a network without batch norm can be repaired; None where `repair` can.
+
+    It is a matter of layers, not of weights; the first batch is followed through the network.
+
+    Raises
+    ------
+    TraceError
+        An operation through which units cannot be followed.
+    UsageError
+        The network has no hidden units that can change places.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2))
+    >>> repairable(net, [torch.zeros(5, 3)])
+    '0 has no bias to take the correction; build it with bias=True'
+    """
+    net, feed = feed_for(model, batch_fn, device)
+    net = loaded(net, WeightSpace(net).point(net)).eval()
+    try:
+        _hidden_layers(net, loader, Forward(feed.device, batch_fn))
+    except LayerError as error:
+        return str(error)
+    return None
 
 
 def _set(layer: Any, found: Statistics, goal: Statistics) -> None:
@@ -128,9 +159,11 @@ def _statistics(net: nn.Module, names: Sequence[str], loader: Loader, forward: F
     return {name: (found.mean, found.std) for name, found in moments.items()}
 
 
-def _hidden_layers(net: nn.Module, symmetry: Symmetry, batch: Any, forward: Forward) -> list[str]:
+def _hidden_layers(net: nn.Module, loader: Loader, forward: Forward) -> list[str]:
     """The layers that make hidden units, in the order of their calls; refused where they cannot be repaired."""
-    calls: list[str] = []
+    with closing(batches_of(loader)) as batches:
+        batch = next(batches)
+    symmetry, calls = trace(net, batch, forward), list[str]()
     with listening(net, lambda name, module, inputs, output: calls.append(name)):
         forward(net, batch)
     layers = {name: module for name, module in named_modules(net) if isinstance(module, Layer)}

@@ -13,6 +13,7 @@ from closerlook.cli.outputs import folder_for, write
 from closerlook.cli.settings import Reading
 from closerlook.cli.subject import Subject
 from closerlook.cli.work import dry, finish
+from closerlook.errors import UsageError
 from closerlook.landscape import Profile, load_curve, read_curve_npz
 from closerlook.landscape.heights import Definition
 from closerlook.runs.identity import run_id
@@ -62,6 +63,7 @@ def curve(
     closerlook curve curve.npz
     closerlook curve checkpoint-200.pt --model mymodule:network --data mymodule:data --batch-stats reference
     """
+    _check(file, subject, reading != Reading() or tolerance is not None or positions != 61)
     store = Store(subject.runs)
     recipes = [] if file.suffix == ".npz" else [_recipe(file, subject, reading, positions, tolerance, level)]
     if dry_run:
@@ -80,6 +82,15 @@ def curve(
     ]
     answer({**result, "files": paths}, "\n".join(text), json)
     return 0
+
+
+def _check(file: Path, subject: Subject, settings: bool) -> None:
+    """Refuse settings of a reading where there is none."""
+    if file.suffix == ".npz" and (settings or subject.model or subject.data):
+        raise UsageError(
+            f"{file} is read already: leave out --model, --data, --points, --tolerance and how losses are read, or "
+            "give the checkpoint of the curve"
+        )
 
 
 def _recipe(

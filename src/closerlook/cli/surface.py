@@ -129,6 +129,8 @@ def _check(others: Sequence[Path], around: Around) -> None:
     if around.directions is None and len(others) != 2:
         given = f"{1 + len(others)} checkpoint{'s' if others else ''}"
         raise UsageError(f"a plane goes through three checkpoints, not {given}; around one take --directions random")
+    if around.directions is None and around != Around():
+        raise UsageError("--radius and --direction-seed say nothing without --directions")
     if around.directions is not None and others:
         raise UsageError("--directions makes a plane around A alone: leave B and C out, or show them with --mark")
 

@@ -1,6 +1,7 @@
 """Surfaces for people: names that fit into a figure, a few lines of text."""
 
 from dataclasses import replace
+from itertools import count
 from string import ascii_uppercase
 
 from closerlook.cli.answer import columns
@@ -25,7 +26,12 @@ def lettered(surface: Surface) -> Surface:
     """The surface with its marks called A, B, C, ... where their names are too long for a figure."""
     if max(map(len, surface.marks)) <= _LONGEST:
         return surface
-    return replace(surface, marks=dict(zip(ascii_uppercase, surface.marks.values(), strict=False)))
+    return replace(surface, marks=dict(zip(map(letter, count()), surface.marks.values(), strict=False)))
+
+
+def letter(place: int) -> str:
+    """A, B, C, ... and numbers after Z."""
+    return ascii_uppercase[place] if place < len(ascii_uppercase) else str(place + 1)
 
 
 def short(surface: Surface) -> Surface:
@@ -40,8 +46,8 @@ def short(surface: Surface) -> Surface:
 def text(surface: Surface, metric: str) -> str:
     """The range of a metric, and where the checkpoints lie."""
     marks = [
-        (letter, name, *(round(x, 4) for x in (mark.x, mark.y, mark.distance)))
-        for letter, (name, mark) in zip(ascii_uppercase, surface.marks.items(), strict=False)
+        (letter(place), name, *(round(x, 4) for x in (mark.x, mark.y, mark.distance)))
+        for place, (name, mark) in enumerate(surface.marks.items())
     ]
     lie_at = columns(("", "checkpoint", "x", "y", "distance off the plane"), marks)
     counted = "" if surface.axes == DISTANCES else f"x: {surface.axes[0]}; y: {surface.axes[1]}{_one(surface)}.\n"

@@ -67,10 +67,6 @@ class Effect:
         """Answer at the first level."""
         return self.intervals[0].answer
 
-    def answer_at(self, level: float) -> Answer:
-        """Answer of the interval at `level`, which must be one of those computed."""
-        return next(interval.answer for interval in self.intervals if interval.level == level)
-
     def answering(self, answer: Answer) -> "Effect":
         """The same numbers with another answer at every level: they are shown, and say nothing."""
         return replace(self, intervals=tuple(replace(each, answer=answer) for each in self.intervals))

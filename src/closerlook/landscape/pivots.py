@@ -17,6 +17,7 @@ from closerlook.landscape.reader import BatchStats
 from closerlook.landscape.subspace import Subspace, polychain
 from closerlook.schedules import Constant
 
+_OWN = {"lr", "epochs", "start", "kind", "bends"}  # settings of the training that follow from chain and cycles
 _SHARED = ("params", "batch_fn", "device", "memory_format")  # settings that training and reading both have
 
 
@@ -95,6 +96,8 @@ def refine_chain(
     ('polychain', [...], True)
     """
     _check(chain, cycles, share, most, between)
+    if taken := _OWN & settings.keys():
+        raise UsageError(f"the chain and its cycles say {', '.join(sorted(taken))} already; leave it out")
     shared = {name: settings[name] for name in _SHARED if name in settings}
     settings = {"schedule": Constant(), **settings}
     history: list[dict[str, Any]] = []
@@ -160,9 +163,10 @@ def with_pivots(chain: Subspace, where: Sequence[float]) -> tuple[Subspace, list
 def _check(chain: Subspace, cycles: Sequence[tuple[int, float]], share: float, most: int, between: int) -> None:
     if chain.kind not in ("line", "polychain"):
         raise UsageError(f"a {chain.kind} does not stay the same with one more point; refine a line or a chain")
-    if not cycles:
+    if not cycles or any(len(cycle) != 2 for cycle in cycles):
         raise UsageError(
-            "there is no cycle to train; give (epochs, lr) of each, such as cycles=[(10, 0.1), (10, 0.01)]"
+            "there is no cycle to train, or one is no pair; give (epochs, lr) of each, such as "
+            "cycles=[(10, 0.1), (10, 0.01)]"
         )
     if share < 0 or most < 1 or between < 1:
         raise UsageError(f"share is at least 0, most and between at least 1; not {share:g}, {most} and {between}")

@@ -131,6 +131,8 @@ def read_curve_npz(path: str | Path) -> Profile:
     >>> round(found.barrier("test").value, 3), round(found.barrier("test", "error").value, 3)
     (0.2, 0.07)
     """
+    if not Path(path).is_file():
+        raise CheckpointError(f"there is no file {path}; give the path of a curve.npz")
     try:
         stored = files.read_arrays(path)
     except StoreError as error:

@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from closerlook.launch.graph import Event
 
+_TELLING = 0.02  # share of the work below which the time so far says nothing about the rest
+
 
 class Progress:
     """Called with every step that came to its end."""
@@ -43,7 +45,7 @@ class Progress:
 
     def _remaining(self, event: Event) -> str:
         worked = event.share - self._reused
-        if event.outcome == "reused" or worked <= 0 or event.share >= 1:
+        if event.outcome == "reused" or worked < _TELLING or event.share >= 1:
             return ""
         rest = (time.monotonic() - self._started) * (1 - event.share) / worked
         return f", about {rest / 60:.0f} min remain" if rest > 90 else f", about {rest:.0f} s remain"

@@ -65,16 +65,6 @@ class Stepper(Protocol):
         """One step along the gradients."""
 
 
-class SeekableLoader(Protocol):
-    """A loader whose order can be re-created: resume inside an epoch is exact."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
-
-    def from_batch(self, start: int) -> Iterator[Any]:
-        """The epoch's batches from number `start` on."""
-
-
 def optimise(
     closure: Closure,
     optimizer: Stepper,

@@ -5,7 +5,7 @@ import math
 from closerlook.report import Table
 from closerlook.studies.plan import Results
 from closerlook.studies.resilience import numbers
-from closerlook.studies.resilience.words import name_of
+from closerlook.studies.resilience.words import ALIGNED, name_of
 from closerlook.studies.stored import diverged_at
 
 QUESTION = "Are networks that were trained in different ways joined by a curve as easily as two runs of one recipe?"
@@ -15,7 +15,8 @@ NOTES = (
     "points than the one to G trained once more.",
     "The bend is a network that is trained anew: the epochs of a curve are to be held against those of a mode.",
     "Curves are trained on all training images, with crops and flips; errors are read on a part of them, as they are, "
-    "and batch-norm statistics come from images that carry no error here. There is no dropout in these networks.",
+    "and batch-norm statistics come from images that carry no error here. Dropout, where the network has it (paper), "
+    "is on while curves are trained and off where errors are read.",
     "Sources: Gotmare et al. 2019 (arXiv 1810.13243), section 2; Garipov et al. 2018 (arXiv 1802.10026); Draxler et "
     "al. 2018 (arXiv 1803.00885); Ainsworth et al. 2022 (arXiv 2209.04836); Jordan et al. 2022 (arXiv 2211.08403).",
 )
@@ -90,16 +91,9 @@ def _closing(results: Results) -> Table:
     )  # fmt: skip
 
 
-_WAYS = {
-    "raw": "aligned/{}/raw", "statistics estimated": "G'/{}/segment", "aligned": "aligned/{}/kept",
-    "aligned, statistics estimated": "aligned/{}/segment", "curve": "G'/{}/along",
-    "curve on the aligned pair": "aligned/{}/along",
-}  # fmt: skip
-
-
 def _aligned(results: Results) -> Table:
     rows = []
-    for name, role in _WAYS.items():
+    for name, role in ALIGNED.items():
         for metric, unit in (("error", 100), ("loss", 1)):
             roles = [role.format(seed) for seed in results.plan.seeds]
             values = [unit * numbers.barrier(results, one, "train", metric) for one in roles]
@@ -108,7 +102,8 @@ def _aligned(results: Results) -> Table:
     return Table(
         "aligned", "Barrier from G to G' in every way of reading it",
         ("path", "training", *(f"seed {seed}" for seed in results.plan.seeds)), tuple(rows),
-        "Raw: the two ends' batch-norm statistics interpolated. Aligned: units of G' permuted by matching weights.",
+        "Raw: the two ends' batch-norm statistics interpolated. Aligned: units of G' permuted by matching weights. "
+        "Without batch norm there are no statistics, and rows come in equal pairs.",
     )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ from closerlook.studies.plan import Results
 from closerlook.studies.resilience import numbers
 from closerlook.studies.resilience.embedding import embeddings
 from closerlook.studies.resilience.settings import MODES
-from closerlook.studies.resilience.words import name_of
+from closerlook.studies.resilience.words import ALIGNED, name_of
 
-STATISTICS = "batch-norm statistics estimated at every point on training images that carry no error here"
+STATISTICS = "batch-norm statistics, where there are any, estimated at every point on training images without errors"
 Lines = dict[str, tuple[np.ndarray, dict[int | str, np.ndarray]]]
 
 
@@ -150,15 +150,10 @@ def _embedding(results: Results) -> Iterator[Figure]:
 
 
 def _aligned(results: Results) -> Iterator[Figure]:
-    names = {
-        "raw": "aligned/{}/raw", "statistics estimated": "G'/{}/segment", "aligned": "aligned/{}/kept",
-        "aligned, statistics estimated": "aligned/{}/segment", "curve, aligned": "aligned/{}/along",
-        "curve": "G'/{}/along",
-    }  # fmt: skip
     (ax,) = figures.panels(1)
     found = {
         name: {seed: numbers.profile_of(results, role.format(seed)) for seed in results.plan.seeds}
-        for name, role in names.items()
+        for name, role in ALIGNED.items()
     }
     kept = {name: {seed: each for seed, each in of.items() if each is not None} for name, of in found.items()}
     lines = {name: of for name, of in kept.items() if of}

@@ -103,7 +103,7 @@ class Pairs:
         s, at = self.settings, f"{name}/{self.seed}"
         trained = ConnectRecipe(
             data=s.data, model=model, a=a, b=b, curve=curve, epochs=budget.epochs, batch_size=s.batch_size,
-            augment=True, optimizer=budget.optimizer, precision=s.precision,
+            augment=True, optimizer=budget.optimizer, schedule=budget.schedule, precision=s.precision,
             snapshots=tuple(f"{epoch}ep" for epoch in budget.read_at), seed=self.seed,
         )  # fmt: skip
         run = run_id(trained)

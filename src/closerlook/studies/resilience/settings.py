@@ -2,9 +2,11 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from closerlook.durations import Duration
 from closerlook.runs.recipe import DataSpec, Frozen, ModelSpec, OptimizerSpec, Precision
-from closerlook.schedules import StepDecay
+from closerlook.schedules import LinearDecay, Schedule, StepDecay
 
 Extent = Literal["first", "all"]
 
@@ -14,6 +16,9 @@ class Budget(Frozen):
 
     epochs: int
     optimizer: OptimizerSpec
+    schedule: Schedule = Field(
+        default=LinearDecay(begin="0.5dur", end="0.9dur", final=0.01), discriminator="kind"
+    )
     read_at: tuple[int, ...] = ()
 
 
@@ -124,4 +129,13 @@ _PAPER = Settings(
     curves_chosen="learning rate and decay of Garipov et al. 2018; read after as many epochs as in the paper",
 )  # fmt: skip
 
-SCALES = {"smoke": _SMOKE, "small": _SMALL, "standard": _STANDARD, "paper": _PAPER}
+# Curves of the public code move by the gradient alone, without momentum or weight decay.
+_AUTHOR_CODE = _PAPER.model_copy(update={
+    "curve": Budget(
+        epochs=101, optimizer=OptimizerSpec(lr=0.1, momentum=0.0, weight_decay=0.0),
+        schedule=StepDecay(at=("45ep", "80ep"), gamma=0.1), read_at=(20, 40, 60, 80),
+    ),
+    "curves_chosen": "as in the authors' public code",
+})  # fmt: skip
+
+SCALES = {"smoke": _SMOKE, "small": _SMALL, "standard": _STANDARD, "paper": _PAPER, "author-code": _AUTHOR_CODE}

@@ -6,6 +6,11 @@ NAMES = {
     "G": "G: reference", "G'": "G': the same again", "A": "A: large batch", "B": "B: Adam", "C": "C: linear decay",
     "D": "D: small weight decay", "E": "E: large initial weights", "F": "F: no augmentation",
 }  # fmt: skip
+# Every way of reading the path from G to G', by what is done and the role of its reading.
+ALIGNED = {
+    "raw": "aligned/{}/raw", "statistics estimated": "G'/{}/segment", "aligned": "aligned/{}/kept",
+    "aligned, statistics estimated": "aligned/{}/segment", "curve": "G'/{}/along", "curve, aligned": "aligned/{}/along",
+}  # fmt: skip
 
 
 def name_of(mode: str) -> str:
