@@ -33,8 +33,8 @@ def blocks_of(names: Sequence[str], per_block: bool | Blocks) -> dict[str, tuple
     empty = [block for block, chosen in found.items() if not chosen]
     if empty or not found:
         asked = ", ".join(_listed(per_block[empty[0]])) if empty else ""
-        what = f"no trained parameter is in the block {empty[0]!r} ({asked})" if empty else "the mapping of blocks names no block"
-        raise UsageError(f"{what}; there are {', '.join(names)}")
+        missing = f"no trained parameter is in the block {empty[0]!r} ({asked})" if empty else "'blocks' names no block"
+        raise UsageError(f"{missing}; there are {', '.join(names)}")
     return found
 
 
