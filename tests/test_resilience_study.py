@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import closerlook as cl
 from closerlook.errors import UsageError
+from closerlook.evaluation import batch_norms
 from closerlook.files import read_tensors
 from closerlook.models import build
 from closerlook.runs.identity import run_id
@@ -121,6 +123,18 @@ def test_only_the_end_of_the_aligned_pair_is_permuted() -> None:
     assert isinstance(plain, ConnectRecipe)
     assert (align.a, align.b) == (plain.a, plain.b)
     assert curve == plain.model_copy(update={"b": Aligned(run=run_id(align))})
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_aligned_segment_is_repaired_where_no_statistics_could_be_estimated(scale: str) -> None:
+    plan, settings = PLANS[scale], SCALES[scale]
+    found = plan.roles.get(f"aligned/{plan.seeds[0]}/repaired")
+    with torch.device("meta"):
+        norms = batch_norms(build(settings.model.name, seed=0, **settings.model.options))
+    assert (found is None) == bool(norms)
+    if found is not None:
+        kept = plan.roles[f"aligned/{plan.seeds[0]}/kept"]
+        assert found == kept.model_copy(update={"repair": True, "batch_stats": "recompute"})
 
 
 # The initial weights of E ---------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import closerlook as cl
 from closerlook.cli import main
-from closerlook.cli.surfaces import letter
 from closerlook.errors import MismatchError, UsageError
 from conftest import digit_batches, small_net
 
@@ -326,10 +325,6 @@ def test_settings_of_directions_that_are_not_asked_for_are_refused(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(capsys, "surface", "c0.pt", "c4.pt", "c9.pt", *ON, "--radius", "3")[0] == 2
-
-
-def test_marks_go_on_behind_z() -> None:
-    assert [letter(place) for place in (0, 25, 26, 29)] == ["A", "Z", "27", "30"]
 
 
 def test_the_page_stands_beside_the_figure(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

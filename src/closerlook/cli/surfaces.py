@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from itertools import count
-from string import ascii_uppercase
 
 from closerlook.cli.answer import columns
 from closerlook.cli.profiles import splits_of
 from closerlook.errors import UsageError
 from closerlook.figures.interactive import plotly_graphs
+from closerlook.figures.style import letter
 from closerlook.landscape import Surface
 from closerlook.landscape.directions import DISTANCES
 
@@ -27,11 +27,6 @@ def lettered(surface: Surface) -> Surface:
     if max(map(len, surface.marks)) <= _LONGEST:
         return surface
     return replace(surface, marks=dict(zip(map(letter, count()), surface.marks.values(), strict=False)))
-
-
-def letter(place: int) -> str:
-    """A, B, C, ... and numbers after Z."""
-    return ascii_uppercase[place] if place < len(ascii_uppercase) else str(place + 1)
 
 
 def short(surface: Surface) -> Surface:

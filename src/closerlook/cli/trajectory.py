@@ -53,7 +53,7 @@ def trajectory(
     ----------
     checkpoints
         A training's run (its folder, or its name among the runs), whose snapshots are taken in their order; or three
-        and more checkpoints in the order that is meant.
+        and more checkpoints in their order, each once; the last one is the origin of the plane.
     margin
         Added on each side, as a share of the box around the checkpoints.
     metric

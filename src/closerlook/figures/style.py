@@ -1,5 +1,6 @@
 """How every figure looks: axes without global state; colours, dashes, markers that survive colour blindness."""
 
+from string import ascii_uppercase
 from textwrap import fill
 from typing import Any, NamedTuple
 
@@ -115,6 +116,17 @@ def plain(text: object) -> str:
 def printable(text: object) -> str:
     """Return `text` without the control characters that no SVG may hold."""
     return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
+
+
+def letter(place: int) -> str:
+    """Return A, B, C, ... for what has too long a name, and numbers after Z.
+
+    Examples
+    --------
+    >>> letter(0), letter(25), letter(26)
+    ('A', 'Z', '27')
+    """
+    return ascii_uppercase[place] if place < len(ascii_uppercase) else str(place + 1)
 
 
 def font_size(ax: Axes) -> float:

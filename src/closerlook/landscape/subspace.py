@@ -40,7 +40,7 @@ class Subspace:
     reach: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        _check(self.points, self.free)
+        check_points(self.points, self.free)
         first, *others = [point.vector for point in self.points]
         object.__setattr__(self, "_gram", gram(others, origin=first).numpy())
         if self.is_flat:
@@ -114,7 +114,7 @@ class Subspace:
     def project(self, w: Point | Tensor) -> tuple[Array, float]:
         """Coordinates of the nearest point, and the distance to it: of the span for planes and simplices."""
         vector = _as_point(w).vector
-        _check((self.points[0], Point(vector.to(self.points[0].dtype))), ())
+        check_points((self.points[0], Point(vector.to(self.points[0].dtype))))
         first, *others = [point.vector for point in self.points]
         inner = gram([*others, vector], origin=first).numpy()
         if self.kind == "bezier":
@@ -288,7 +288,8 @@ def _as_point(w: Any) -> Point:
     )
 
 
-def _check(points: Sequence[Point], free: Sequence[int]) -> None:
+def check_points(points: Sequence[Point], free: Sequence[int] = ()) -> None:
+    """Refuse points of unequal size or type, and those that hold NaN or infinity unless they are among the `free`."""
     if len(points) < 2:
         raise UsageError("a subspace needs at least two points")
     first = points[0]

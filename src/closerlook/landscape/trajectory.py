@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from closerlook import figures
 from closerlook.errors import UsageError
 from closerlook.landscape.directions import Directions, along
-from closerlook.landscape.subspace import Subspace, polychain
+from closerlook.landscape.subspace import Subspace, check_points
 from closerlook.weights import Point, WeightSpace, distance, gram
 
 Array = NDArray[np.float64]
@@ -110,7 +110,8 @@ def trajectory(model: nn.Module, checkpoints: Mapping[Any, Any] | Sequence[Any],
     points = {str(name): space.point(w) for name, w in named.items()}
     if len(points) < 3:
         raise UsageError(f"a trajectory needs at least three checkpoints, not {len(points)}; between two take a line")
-    vectors = [point.vector for point in polychain(list(points.values())).points]
+    check_points(list(points.values()))
+    vectors = [point.vector for point in points.values()]
     rows, explained = _components(vectors)
     units = _orthonormal(rows, vectors)
     placed = [_placed(units, vector, vectors[-1]) for vector in vectors]

@@ -8,6 +8,7 @@ from typing import Any
 
 from closerlook import files
 from closerlook.errors import StoreError, UsageError
+from closerlook.figures.style import letter
 from closerlook.report.words import flat
 from closerlook.runs.store import Store
 from closerlook.studies import STUDIES
@@ -88,7 +89,7 @@ def together(setups: Sequence[Setup]) -> dict[str, Setup]:
             )
     names = differing(setups)
     by = next((name for name in _NAMING if name in names), "")
-    return {f"{_letter(index)}{_short(each, by)}": each for index, each in enumerate(setups)}
+    return {f"{letter(index)}{_short(each, by)}": each for index, each in enumerate(setups)}
 
 
 def differing(setups: Sequence[Setup]) -> list[str]:
@@ -113,10 +114,6 @@ def answers(setups: Mapping[str, Setup]) -> dict[str, str]:
 def _one(told: Iterable[str]) -> str:
     judged = set(told) - {_FEW}
     return _FEW if not judged else judged.pop() if len(judged) == 1 else "not decided"
-
-
-def _letter(index: int) -> str:
-    return chr(ord("A") + index) if index < 26 else f"{index + 1}"
 
 
 def _short(setup: Setup, by: str) -> str:

@@ -98,12 +98,13 @@ def _aligned(results: Results) -> Table:
             roles = [role.format(seed) for seed in results.plan.seeds]
             values = [unit * numbers.barrier(results, one, "train", metric) for one in roles]
             label = "error (points)" if metric == "error" else "loss (nats)"
-            rows.append((name, label, *map(_shown, values)))
+            if not all(map(math.isnan, values)):
+                rows.append((name, label, *map(_shown, values)))
     return Table(
         "aligned", "Barrier from G to G' in every way of reading it",
         ("path", "training", *(f"seed {seed}" for seed in results.plan.seeds)), tuple(rows),
         "Raw: the two ends' batch-norm statistics interpolated. Aligned: units of G' permuted by matching weights. "
-        "Without batch norm there are no statistics, and rows come in equal pairs.",
+        "Without batch norm there are no statistics, rows come in equal pairs, and repaired means REPAIR.",
     )  # fmt: skip
 
 

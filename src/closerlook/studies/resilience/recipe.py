@@ -137,12 +137,18 @@ class Pairs:
         }
 
     def _aligned(self) -> Roles:
-        """G' with its units in the order of G: the segment with either kind of statistics, and the curve."""
+        """G' with its units in the order of G: the segment as it is, with what repairs it, and the curve."""
         s, a, b = self.settings, self._end("G"), self._end("G'")
         permuted = AlignRecipe(data=s.data, model=s.model, a=a, b=b, seed=self.seed)
         there = Aligned(run=run_id(permuted))
         kept: dict[str, Any] = {"t": s.t_segment, "model": s.model, "splits": ("train",), "batch_stats": "interpolate"}
+        repaired: Roles = {
+            f"aligned/{self.seed}/repaired": self._profile(
+                a, there, t=s.t_segment, model=s.model, splits=("train",), repair=True
+            )
+        }
         return {
+            **(repaired if s.repair else {}),
             f"aligned/{self.seed}/align": permuted,
             f"aligned/{self.seed}/raw": self._profile(a, b, **kept),
             f"aligned/{self.seed}/kept": self._profile(a, there, **kept),

@@ -29,7 +29,8 @@ class Settings(Frozen):
     A `large_batch`, B `adam`, C a linearly decaying learning rate, D `small_decay`, E initial weights `gain` times as
     large, F no augmentation. `shared` are the modes that are trained from G's initial weights as well, on the first
     seed or on all; `aligned` and `bezier` say for which seeds those curves are trained. `narrow` is the network, and
-    `narrow_budget` the curve, of the pair that is expected not to close.
+    `narrow_budget` the curve, of the pair that is expected not to close. `repair`: there is no batch norm whose
+    statistics could be estimated, so that the aligned segment is read with REPAIR as well.
     """
 
     data: DataSpec
@@ -53,6 +54,7 @@ class Settings(Frozen):
     shared_on: Extent = "first"
     aligned_on: Extent = "first"
     bezier_on: Extent | None = None
+    repair: bool = False
     seeds: tuple[int, ...]
     rule: str
     setting: Literal["tuned", "demonstration"]
@@ -122,7 +124,7 @@ _PAPER = Settings(
     curve=Budget(epochs=80, optimizer=OptimizerSpec(lr=0.015), read_at=(20, 40, 60)),
     narrow=ModelSpec(name="vgg16", options={"head": "paper", "init": "paper", "width": 0.0625}),
     narrow_budget=Budget(epochs=2, optimizer=OptimizerSpec(lr=0.015)),
-    t_segment=25, t_curve=61, shared=MODES, shared_on="all", aligned_on="all", bezier_on="all",
+    t_segment=25, t_curve=61, shared=MODES, shared_on="all", aligned_on="all", bezier_on="all", repair=True,
     seeds=(100, 101, 102, 103, 104), rule="resilience", setting="demonstration",
     chosen="as in the paper (section 2), but validation is held out of the training images, not the test set; where "
     "the rate falls is that of its public code, the rate of Adam is ours",

@@ -9,7 +9,8 @@ NAMES = {
 # Every way of reading the path from G to G', by what is done and the role of its reading.
 ALIGNED = {
     "raw": "aligned/{}/raw", "statistics estimated": "G'/{}/segment", "aligned": "aligned/{}/kept",
-    "aligned, statistics estimated": "aligned/{}/segment", "curve": "G'/{}/along", "curve, aligned": "aligned/{}/along",
+    "aligned, statistics estimated": "aligned/{}/segment", "aligned, repaired": "aligned/{}/repaired",
+    "curve": "G'/{}/along", "curve, aligned": "aligned/{}/along",
 }  # fmt: skip
 
 
