@@ -25,6 +25,7 @@ from closerlook.batches import (
     lengths,
     parts,
     seed_all,
+    seed_torch,
     tensors_in,
     to_device,
 )
@@ -243,6 +244,18 @@ def test_every_generator_can_be_seeded() -> None:
             draws.append([float(number) for number in numbers])
     assert draws[0] == draws[1]
     assert all(one != two for one, two in zip(draws[0], draws[2], strict=True))
+
+
+def test_seeding_draws_as_pytorch_does_and_leaves_nothing_for_later() -> None:
+    with generators_kept():
+        seed_torch(5)
+        drawn = torch.rand(3)
+        waiting = len(torch.cuda._queued_calls)  # what the first use of a GPU would run
+        seed_torch(6)
+        assert len(torch.cuda._queued_calls) == waiting
+    with generators_kept():
+        torch.default_generator.manual_seed(5)
+        assert torch.equal(drawn, torch.rand(3))
 
 
 @dataclass

@@ -8,6 +8,7 @@ from torch import nn
 
 from closerlook.errors import UsageError
 from closerlook.models import MODELS, VGG, build, describe, mlp, vgg
+from closerlook.models.vgg import Conv3x3
 
 PUBLISHED = {
     (11, False): 132_863_336, (13, False): 133_047_848, (16, False): 138_357_544, (19, False): 143_667_240,
@@ -122,6 +123,21 @@ def test_every_parameter_gets_a_gradient(batch_norm: bool, init: str) -> None:
     for name, weights in model.named_parameters():
         assert weights.grad is not None, name
         assert weights.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_on_a_map_of_one_pixel_a_convolution_is_the_usual_one(layout: torch.memory_format) -> None:
+    layer = Conv3x3(6, 5).double().to(memory_format=layout)
+    maps = torch.randn(7, 6, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    values, grads = [], []
+    for forward in (layer.forward, super(Conv3x3, layer).forward):
+        given = forward(maps)
+        values.append(given)
+        grads.append(torch.autograd.grad(given.sin().sum(), (maps, layer.weight, layer.bias)))
+    torch.testing.assert_close(values[0], values[1], rtol=0, atol=1e-13)
+    for own, usual in zip(*grads, strict=True):
+        torch.testing.assert_close(own, usual, rtol=0, atol=1e-13)
+    assert grads[0][1].is_contiguous(memory_format=torch.channels_last)  # as weights lie in training: one pass to add
 
 
 def test_convolutions_are_channels_last_and_so_is_what_they_give() -> None:

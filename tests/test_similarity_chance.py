@@ -13,6 +13,7 @@ from closerlook.similarity import (
     Pair,
     cca,
     cca_permutation_test,
+    chance,
     cka,
     jackknife,
     permutation_test,
@@ -94,6 +95,22 @@ def test_a_chance_level_is_that_of_its_seed() -> None:
         assert first != other
         assert first == pytest.approx(other, abs=0.01)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("most", [0, 1 << 19])
+def test_a_simulated_level_is_that_of_its_draws_whether_they_are_kept_or_not(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chance, "MOST_KEPT", most)
+    first, second = torch.rand(2, 60, generator=torch.Generator().manual_seed(0)).double()
+    first, second = first[:40] / first[:40].sum(), second / second.sum()
+    rng = np.random.default_rng(3)
+    blocks = [random_block(60, 40, 300, rng) for _ in range(25)]  # (200 / 40)^2 of them
+    expected = [np.linalg.svd(b.numpy() * np.sqrt(np.outer(second, first)), compute_uv=False).sum() for b in blocks]
+    for _ in range(2):
+        level = nuclear_norm(first, second, 300, 3)
+        assert level.value == pytest.approx(np.mean(expected), rel=1e-13)
+        assert level.error == pytest.approx(np.std(expected, ddof=1) / 5, rel=1e-11)
 
 
 @pytest.mark.parametrize(("r_x", "r_y", "n"), [(1, 3, 50), (5, 8, 60), (20, 10, 31), (6, 6, 13), (2, 2, 5)])

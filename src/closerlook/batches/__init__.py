@@ -21,11 +21,12 @@ from closerlook.batches.loaders import (
     generators_kept,
     own_generators,
     seed_all,
+    seed_torch,
 )
 from closerlook.batches.structure import copied, identical, lengths, parts, tensors_in, to_device
 
 __all__ = [
     "BatchFn", "Feed", "Loader", "Output", "autocast_dtype", "batches_of", "check_loader", "classification", "copied",
     "feed_for", "generators_kept", "identical", "inputs_and_targets", "lengths", "own_generators", "parts", "seed_all",
-    "tensors_in", "to_device", "without_extra",
+    "seed_torch", "tensors_in", "to_device", "without_extra",
 ]  # fmt: skip

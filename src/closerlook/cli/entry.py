@@ -14,6 +14,7 @@ import tyro
 
 from closerlook.cli import verbs
 from closerlook.cli.answer import only_answers
+from closerlook.launch.memory import keep_freed_memory
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -64,6 +65,7 @@ def _called(verb: str, words: list[str]) -> int:
         call = tyro.cli(_bound(function), prog=f"closerlook {verb}", args=words, config=config, description=" ")
     except SystemExit as stop:  # tyro's own: 0 after --help, 2 after wrong arguments
         return stop.code if isinstance(stop.code, int) else WRONG_USE
+    keep_freed_memory()
     with only_answers():
         status = call()
     if sys.stdout is not None:  # it can be closed from the start

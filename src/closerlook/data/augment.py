@@ -47,12 +47,14 @@ class CropFlip:
             )
         top, left, mirrored = (draw.to(inputs.device) for draw in self.draw(len(inputs), generator))
         height, width = (torch.arange(size, device=inputs.device) for size in inputs.shape[2:])
-        rows = top[:, None] + height
-        columns = left[:, None] + torch.where(mirrored[:, None], width.flip(0), width)
-        image = torch.arange(len(inputs), device=inputs.device)[:, None, None]
-        # Channels last before the gather: a pixel's channels lie together and are copied together.
+        # Channels last before the pixels are picked: a pixel's channels lie together and are copied together.
         padded = functional.pad(inputs, [self.padding] * 4).permute(0, 2, 3, 1)
-        return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        n, tall, wide, channels = padded.shape
+        corners = torch.arange(n, device=inputs.device) * tall + top
+        columns = left[:, None] + torch.where(mirrored[:, None], width.flip(0), width)
+        pixels = (corners[:, None] + height)[:, :, None] * wide + columns[:, None, :]
+        picked = padded.reshape(-1, channels).index_select(0, pixels.flatten())
+        return picked.view(*pixels.shape, channels).permute(0, 3, 1, 2)
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Top and left edge of every crop in the padded image, and whether it is mirrored; each [n]."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from closerlook.launch.memory import keep_freed_memory
+
 
 class InThisProcess(Executor):
     """Runs what is submitted at once, here."""
@@ -60,6 +62,7 @@ def pool(jobs: int) -> Iterator[Executor]:
 def _prepare() -> None:
     """One thread, and an end with the parent: a killed study must not leave workers behind."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

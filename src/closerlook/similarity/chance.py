@@ -4,7 +4,7 @@ Pairing at random is a random rotation of one side against the other, so that on
 Where the mean is known it is exact; else it is simulated, from a seed, without the examples.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -15,6 +15,7 @@ from scipy.linalg import eigvalsh_tridiagonal
 from torch import Tensor
 
 MOST_DRAWS, FEWEST_DRAWS = 1000, 4
+MOST_KEPT = 1 << 19  # numbers of one pair of ranks, 4 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +122,26 @@ def _mean_correlation(r_x: int, r_y: int, n: int, seed: int, beta: int) -> tuple
 
 
 def _nuclear_norm(spectrum_x: Tensor, spectrum_y: Tensor, n: int, seed: int) -> tuple[float, float]:
-    rng = np.random.default_rng(seed)
     left, right = spectrum_x.sqrt()[:, None], spectrum_y.sqrt()
-    values = []
-    for _ in range(draws_for(min(len(spectrum_x), len(spectrum_y)))):
-        block = random_block(len(spectrum_x), len(spectrum_y), n, rng)
-        values.append(float(torch.linalg.svdvals(left * block * right).sum()))
-    return _mean_and_error(values)
+    blocks = _random_blocks(len(spectrum_x), len(spectrum_y), n, seed)
+    return _mean_and_error([float(torch.linalg.svdvals(left * block * right).sum()) for block in blocks])
+
+
+def _random_blocks(r_x: int, r_y: int, n: int, seed: int) -> Iterable[Tensor]:
+    """The draws for a pair of ranks; small ones are kept: layers of equal width share them, and so do comparisons."""
+    if r_x * r_y * draws_for(min(r_x, r_y)) <= MOST_KEPT:
+        return _kept_blocks(r_x, r_y, n, seed)
+    return _draw_blocks(r_x, r_y, n, seed)
+
+
+@lru_cache(maxsize=256)
+def _kept_blocks(r_x: int, r_y: int, n: int, seed: int) -> list[Tensor]:
+    return list(_draw_blocks(r_x, r_y, n, seed))
+
+
+def _draw_blocks(r_x: int, r_y: int, n: int, seed: int) -> Iterator[Tensor]:
+    rng = np.random.default_rng(seed)
+    return (random_block(r_x, r_y, n, rng) for _ in range(draws_for(min(r_x, r_y))))
 
 
 def _mean_and_error(values: list[float]) -> tuple[float, float]:

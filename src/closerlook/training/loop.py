@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from closerlook.batches import Feed, Loader, generators_kept, seed_all
+from closerlook.batches import Feed, Loader, generators_kept, seed_all, seed_torch
 from closerlook.errors import LoaderError
 
 Closure = Callable[[Any, int], float]
@@ -92,7 +92,7 @@ def optimise(
                 for group, base in zip(groups, bases, strict=True):
                     group["lr"] = base * factor(tick.step)
                 tick.lr = groups[0]["lr"]
-                torch.manual_seed(mixed_seed(seed, tick.first_epoch * tick.steps_per_epoch + tick.step))
+                seed_torch(mixed_seed(seed, tick.first_epoch * tick.steps_per_epoch + tick.step))
                 tick.loss = closure(batch, tick.step)
                 tick.diverged = not math.isfinite(tick.loss)
                 if not tick.diverged:
