@@ -24,7 +24,7 @@ from closerlook.similarity import (
     svcca,
     svcca_curve,
 )
-from closerlook.similarity.whitening import condition_of, singular_values
+from closerlook.similarity.whitening import condition_of, eigenpairs, singular_values
 
 EPS = 2.0**-52
 
@@ -513,3 +513,22 @@ def test_results_are_plain_data() -> None:
     assert told["coefficients"] == pytest.approx(result.coefficients.tolist())
     assert isinstance(result, Similarity)
     assert "simulated from the ranks" in told["chance_from"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_where_one_algorithm_gives_up_another_finds_the_eigenvectors(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = torch.randn(40, 12, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    rows[:, 5:] = 0  # silent units
+    matrix = rows.mH @ rows
+    expected = torch.linalg.eigvalsh(matrix)
+
+    def gives_up(matrix: Tensor) -> None:
+        raise torch.linalg.LinAlgError("failed to converge")
+
+    monkeypatch.setattr(torch.linalg, "eigh", gives_up)
+    values, vectors = eigenpairs(matrix)
+    torch.testing.assert_close(values, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(vectors * values @ vectors.mH, matrix, rtol=0, atol=1e-12)
+    torch.testing.assert_close(vectors.mH @ vectors, torch.eye(12, dtype=dtype), rtol=0, atol=1e-13)

@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from closerlook.similarity.whitening import Whitening, singular_values, whiten
+from closerlook.similarity.whitening import Whitening, eigenpairs, singular_values, whiten
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Layer:
     @cached_property
     def principal(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues [r] of ``X'X``, largest first, and their vectors [p, r]; r is the rank of the units."""
-        values, vectors = torch.linalg.eigh(self.own)
+        values, vectors = eigenpairs(self.own)
         kept = slice(self.width - self.whitening.rank, None)
         return values[kept].flip(0).clamp_min(0), vectors[:, kept].flip(1)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -77,7 +78,7 @@ def whiten(own: Tensor, floor: Tensor, cut: float) -> Whitening:
     noise = (floor[live] / scale).square()
     if condition <= SAFE and float(noise.max()) * condition**2 < 1 / ROOM:
         return Whitening(live, scale, factor, None, condition)
-    values, vectors = torch.linalg.eigh(correlation)
+    values, vectors = eigenpairs(correlation)
     rounding = noise @ vectors.abs().square()
     kept = values > torch.maximum(rounding, values[-1] * max(cut, VISIBLE) ** 2)
     roots = values[kept].sqrt()
@@ -97,6 +98,19 @@ def condition_of(correlation: Tensor, factor: Tensor) -> float:
         inverse = torch.linalg.vector_norm(small, dim=0)
         small = small / inverse
     return float((largest.max() * inverse.max()).sqrt())
+
+
+def eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, smallest first, and eigenvectors of a Hermitian matrix.
+
+    The divide and conquer that PyTorch uses gives up on some finite matrices of low rank, such as those of layers in
+    which nearly all units are silent; LAPACK's relatively robust representations do not.
+    """
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:
+        values, vectors = map(torch.from_numpy, scipy.linalg.eigh(matrix.cpu().numpy(), driver="evr"))
+    return values.to(matrix.device), vectors.to(matrix.device)
 
 
 def singular_values(matrix: Tensor) -> Tensor:
