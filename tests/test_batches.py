@@ -250,9 +250,9 @@ def test_seeding_draws_as_pytorch_does_and_leaves_nothing_for_later() -> None:
     with generators_kept():
         seed_torch(5)
         drawn = torch.rand(3)
-        waiting = len(torch.cuda._queued_calls)  # what the first use of a GPU would run
+        waiting = list(torch.cuda._lazy_seed_tracker.get_calls())  # the seeds that a GPU gets at its first use
         seed_torch(6)
-        assert len(torch.cuda._queued_calls) == waiting
+        assert list(torch.cuda._lazy_seed_tracker.get_calls()) == waiting
     with generators_kept():
         torch.default_generator.manual_seed(5)
         assert torch.equal(drawn, torch.rand(3))

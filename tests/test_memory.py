@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from closerlook.launch.memory import keep_freed_memory
+
 # Faults of four rounds of 64 MB, written and freed, after the first ones, which settle where they lie.
 ROUNDS = """
 import resource
@@ -32,7 +34,5 @@ def test_freed_memory_is_used_again() -> None:
 
 
 def test_without_glibc_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    from closerlook.launch.memory import keep_freed_memory
-
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     keep_freed_memory()
