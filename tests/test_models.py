@@ -125,10 +125,12 @@ def test_every_parameter_gets_a_gradient(batch_norm: bool, init: str) -> None:
         assert weights.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_on_a_map_of_one_pixel_a_convolution_is_the_usual_one(layout: torch.memory_format) -> None:
+def test_on_small_maps_a_convolution_is_the_usual_one(layout: torch.memory_format, size: tuple[int, int]) -> None:
     layer = Conv3x3(6, 5).double().to(memory_format=layout)
-    maps = torch.randn(7, 6, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    numbers = torch.Generator().manual_seed(0)
+    maps = torch.randn(7, 6, *size, dtype=torch.float64, generator=numbers).to(memory_format=layout).requires_grad_()
     values, grads = [], []
     for forward in (layer.forward, super(Conv3x3, layer).forward):
         given = forward(maps)
@@ -137,7 +139,8 @@ def test_on_a_map_of_one_pixel_a_convolution_is_the_usual_one(layout: torch.memo
     torch.testing.assert_close(values[0], values[1], rtol=0, atol=1e-13)
     for own, usual in zip(*grads, strict=True):
         torch.testing.assert_close(own, usual, rtol=0, atol=1e-13)
-    assert grads[0][1].is_contiguous(memory_format=torch.channels_last)  # as weights lie in training: one pass to add
+    if max(size) <= 2:  # as weights lie in training: one pass to add
+        assert grads[0][1].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_convolutions_are_channels_last_and_so_is_what_they_give() -> None:

@@ -21,7 +21,7 @@ from closerlook.similarity import (
     pwcca,
     svcca,
 )
-from closerlook.similarity.chance import nuclear_norm, random_block, random_correlations, top_edge
+from closerlook.similarity.chance import nuclear_norm, random_blocks, random_correlations, top_edge
 
 
 def gaussian(n: int, width: int, seed: int) -> Tensor:
@@ -105,8 +105,8 @@ def test_a_simulated_level_is_that_of_its_draws_whether_they_are_kept_or_not(
     first, second = torch.rand(2, 60, generator=torch.Generator().manual_seed(0)).double()
     first, second = first[:40] / first[:40].sum(), second / second.sum()
     rng = np.random.default_rng(3)
-    blocks = [random_block(60, 40, 300, rng) for _ in range(25)]  # (200 / 40)^2 of them
-    expected = [np.linalg.svd(b.numpy() * np.sqrt(np.outer(second, first)), compute_uv=False).sum() for b in blocks]
+    blocks = random_blocks(60, 40, 300, rng, 25).numpy()  # (200 / 40)^2 of them
+    expected = [np.linalg.svd(b * np.sqrt(np.outer(second, first)), compute_uv=False).sum() for b in blocks]
     for _ in range(2):
         level = nuclear_norm(first, second, 300, 3)
         assert level.value == pytest.approx(np.mean(expected), rel=1e-13)
@@ -117,7 +117,7 @@ def test_a_simulated_level_is_that_of_its_draws_whether_they_are_kept_or_not(
 def test_random_subspaces_have_the_law_of_random_bases(r_x: int, r_y: int, n: int) -> None:
     rng = np.random.default_rng(0)
     drawn = np.array([random_correlations(r_x, r_y, n, rng) for _ in range(800)])
-    blocks = np.array([torch.linalg.svdvals(random_block(r_x, r_y, n, rng)).numpy() for _ in range(800)])
+    blocks = torch.linalg.svdvals(random_blocks(r_x, r_y, n, rng, 800)).numpy()
     bases = []
     for _ in range(800):
         left = np.linalg.qr(rng.standard_normal((n - 1, r_x)))[0]

@@ -39,9 +39,7 @@ class FlatViews:
             for value, view in zip(self._parameters, self._weights, strict=True):
                 view.copy_(value.data)
                 value.data = view
-        # Each through .data, so that it counts its own versions: `untouched` reads them.
-        self._grads = [] if self.gradient is None else [view.data for view in self._views(self.gradient)]
-        self._versions = [grad._version for grad in self._grads]
+        self._grads = [] if self.gradient is None else list(self._views(self.gradient))
         for value, grad in zip(self._parameters, self._grads, strict=False):
             value.requires_grad_(True)
             value.grad = grad
@@ -68,19 +66,37 @@ class FlatViews:
             vector[span].view(view.shape).copy_(view)
         return vector
 
-    def untouched(self) -> list[slice]:
-        """Ranges of the parameters that got no gradient since the last call."""
-        before, self._versions = self._versions, [grad._version for grad in self._grads]
-        return [span for span, old, new in zip(self._spans, before, self._versions, strict=True) if old == new]
+    def release(self) -> None:
+        """Take the gradients away, so that a backward pass leaves its own and has nothing to add them to."""
+        for value in self._parameters:
+            value.grad = None
+
+    def collect(self) -> list[slice]:
+        """Put the gradients into the buffer; the ranges of the parameters that got none, which are 0 there."""
+        self._check_weights()
+        untouched = []
+        with torch.no_grad():
+            for value, grad, span in zip(self._parameters, self._grads, self._spans, strict=True):
+                if value.grad is None:
+                    untouched.append(span)
+                    grad.zero_()
+                else:
+                    grad.copy_(value.grad)
+                value.grad = grad
+        return untouched
 
     def check_gradients(self) -> None:
         """Refuse to go on when a weight or a gradient was replaced: its training would stop without an error."""
-        for value, view, grad in zip(self._parameters, self._weights, self._grads, strict=True):
+        for value, grad in zip(self._parameters, self._grads, strict=True):
             if value.grad is None or value.grad.data_ptr() != grad.data_ptr():
                 raise UsageError(
                     "a gradient no longer lies in the flat buffer; something called zero_grad(set_to_none=True) or "
                     "replaced p.grad (DDP: gradient_as_bucket_view=False)"
                 )
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        for value, view in zip(self._parameters, self._weights, strict=True):
             if value.data_ptr() != view.data_ptr():
                 raise UsageError(
                     "a weight no longer lies in the flat buffer; something called .to() or another conversion of the "

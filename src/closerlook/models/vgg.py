@@ -1,6 +1,7 @@
 """VGG networks with and without batch norm, at any width and for any square image."""
 
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -18,9 +19,9 @@ Head = Literal["paper", "linear"]
 
 
 class Conv3x3(nn.Conv2d):
-    """A 3x3 convolution with padding 1 that spares itself the padding on a 1x1 map.
+    """A 3x3 convolution with padding 1 that is a plain matrix product on maps of at most 2x2.
 
-    There only the centre of each filter meets anything but zeros, so one matrix product gives the same sums.
+    There every pixel meets every other, and a convolution spends more than half of its products on padding.
     """
 
     def __init__(self, channels: int, units: int):
@@ -28,11 +29,28 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps [n, units, h, w] of maps [n, channels, h, w]."""
-        if maps.shape[-2:] != (1, 1):
+        n, channels, height, width = maps.shape
+        if max(height, width) > 2:
             return super().forward(maps)
-        # With channels last, as the weights lie in memory, the gradient is one block of zeros that is added in order.
-        centres = self.weight.permute(0, 2, 3, 1).flatten(1, 2)[:, 4]
-        return functional.linear(maps.flatten(1), centres, self.bias)[:, :, None, None]
+        # Rows are (unit, pixel), columns (pixel, channel): channels last, as weights and maps lie in memory.
+        filters = self.weight.permute(0, 2, 3, 1).flatten(1, 2)
+        taps, bias = _taps(height, width), self.bias
+        assert bias is not None
+        if len(taps) == 1:
+            matrix = filters[:, taps[0]]
+        else:
+            chosen = filters.index_select(1, torch.tensor(taps, device=maps.device))
+            matrix = chosen.view(-1, height * width * channels)
+            bias = bias[:, None].expand(-1, height * width).flatten()
+        made = functional.linear(maps.permute(0, 2, 3, 1).reshape(n, -1), matrix, bias)
+        return made.view(n, -1, height, width).contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache
+def _taps(height: int, width: int) -> tuple[int, ...]:
+    """Which of a filter's nine weights leads from pixel (i, j) to pixel (y, x), for every pair, the former slowest."""
+    rows, columns = range(height), range(width)
+    return tuple(3 * (1 + y - i) + 1 + x - j for i in rows for j in columns for y in rows for x in columns)
 
 
 class VGG(ConvNet):

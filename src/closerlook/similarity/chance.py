@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from scipy.linalg import eigvalsh_tridiagonal
 from torch import Tensor
 
+from closerlook.similarity.whitening import LARGE
+
 MOST_DRAWS, FEWEST_DRAWS = 1000, 4
 MOST_KEPT = 1 << 19  # numbers of one pair of ranks, 4 MB
+MOST_STACKED = 1 << 19
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,20 +101,21 @@ def random_correlations(r_x: int, r_y: int, n: int, rng: np.random.Generator, be
     return np.sqrt(np.clip(squares[::-1], 0.0, 1.0))
 
 
-def random_block(r_x: int, r_y: int, n: int, rng: np.random.Generator) -> Tensor:
-    """Inner products [r_x, r_y] of orthonormal bases of two random subspaces of the n - 1 centred dimensions."""
-    top, rest = _gaussian(rng, r_x, r_y), n - 1 - r_x
+def random_blocks(r_x: int, r_y: int, n: int, rng: np.random.Generator, count: int) -> Tensor:
+    """Inner products [count, r_x, r_y] of orthonormal bases of random subspaces of the n - 1 centred dimensions."""
+    top, rest = _gaussian(rng, count, r_x, r_y), n - 1 - r_x
     if rest > r_y:  # Bartlett: the triangle of a Gaussian matrix [rest, r_y] without drawing it
-        below = torch.triu(_gaussian(rng, r_y, r_y), 1)
-        below += torch.diag(torch.from_numpy(np.sqrt(rng.chisquare(rest - np.arange(r_y)))))
+        below = torch.triu(_gaussian(rng, count, r_y, r_y), 1)
+        lengths = np.sqrt(rng.chisquare(rest - np.arange(r_y), size=(count, r_y)))
+        below += torch.diag_embed(torch.from_numpy(lengths))
     else:
-        below = _gaussian(rng, max(rest, 0), r_y)
-    triangle = torch.linalg.qr(torch.cat([top, below]), mode="r").R
-    return torch.linalg.solve_triangular(triangle, top, upper=True, left=False)
+        below = _gaussian(rng, count, max(rest, 0), r_y)
+    triangles = torch.linalg.qr(torch.cat([top, below], 1), mode="r").R
+    return torch.linalg.solve_triangular(triangles, top, upper=True, left=False)
 
 
-def _gaussian(rng: np.random.Generator, rows: int, columns: int) -> Tensor:
-    return torch.from_numpy(rng.standard_normal((rows, columns)))
+def _gaussian(rng: np.random.Generator, *shape: int) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(shape))
 
 
 @lru_cache(maxsize=4096)
@@ -123,25 +127,37 @@ def _mean_correlation(r_x: int, r_y: int, n: int, seed: int, beta: int) -> tuple
 
 def _nuclear_norm(spectrum_x: Tensor, spectrum_y: Tensor, n: int, seed: int) -> tuple[float, float]:
     left, right = spectrum_x.sqrt()[:, None], spectrum_y.sqrt()
-    blocks = _random_blocks(len(spectrum_x), len(spectrum_y), n, seed)
-    return _mean_and_error([float(torch.linalg.svdvals(left * block * right).sum()) for block in blocks])
+    draws = _random_draws(len(spectrum_x), len(spectrum_y), n, seed)
+    return _mean_and_error([norm for blocks in draws for norm in _nuclear_norms(left * blocks * right)])
 
 
-def _random_blocks(r_x: int, r_y: int, n: int, seed: int) -> Iterable[Tensor]:
-    """The draws for a pair of ranks; small ones are kept: layers of equal width share them, and so do comparisons."""
+def _nuclear_norms(matrices: Tensor) -> list[float]:
+    """Nuclear norm of each; roots of the square's eigenvalues are off by 1e-8, far less than draws scatter."""
+    if min(matrices.shape[1:]) < LARGE:
+        return torch.linalg.svdvals(matrices).sum(1).tolist()
+    return torch.linalg.eigvalsh(matrices.mT @ matrices).clamp_min(0).sqrt().sum(1).tolist()
+
+
+def _random_draws(r_x: int, r_y: int, n: int, seed: int) -> Iterable[Tensor]:
+    """The draws for a pair of ranks; few are kept: layers of equal width share them, and so do comparisons."""
     if r_x * r_y * draws_for(min(r_x, r_y)) <= MOST_KEPT:
-        return _kept_blocks(r_x, r_y, n, seed)
-    return _draw_blocks(r_x, r_y, n, seed)
+        return _kept_draws(r_x, r_y, n, seed)
+    return _drawn(r_x, r_y, n, seed)
 
 
 @lru_cache(maxsize=256)
-def _kept_blocks(r_x: int, r_y: int, n: int, seed: int) -> list[Tensor]:
-    return list(_draw_blocks(r_x, r_y, n, seed))
+def _kept_draws(r_x: int, r_y: int, n: int, seed: int) -> list[Tensor]:
+    return list(_drawn(r_x, r_y, n, seed))
 
 
-def _draw_blocks(r_x: int, r_y: int, n: int, seed: int) -> Iterator[Tensor]:
-    rng = np.random.default_rng(seed)
-    return (random_block(r_x, r_y, n, rng) for _ in range(draws_for(min(r_x, r_y))))
+def _drawn(r_x: int, r_y: int, n: int, seed: int) -> Iterator[Tensor]:
+    """All draws, in stacks: a call for each small matrix would take longer than its numbers."""
+    rng, left = np.random.default_rng(seed), draws_for(min(r_x, r_y))
+    most = max(1, MOST_STACKED // (r_x * r_y))
+    while left:
+        count = min(left, most)
+        yield random_blocks(r_x, r_y, n, rng, count)
+        left -= count
 
 
 def _mean_and_error(values: list[float]) -> tuple[float, float]:

@@ -48,17 +48,25 @@ class Layer:
     @cached_property
     def principal(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues [r] of ``X'X``, largest first, and their vectors [p, r]; r is the rank of the units."""
-        values, vectors = eigenpairs(self.own)
-        kept = slice(self.width - self.whitening.rank, None)
-        return values[kept].flip(0).clamp_min(0), vectors[:, kept].flip(1)
+        values, found = eigenpairs(self._varying)
+        kept = slice(len(values) - self.whitening.rank, None)
+        vectors = self.own.new_zeros(self.width, self.whitening.rank)
+        vectors[self.whitening.live] = found[:, kept].flip(1)
+        return values[kept].flip(0).clamp_min(0), vectors
 
     @cached_property
     def spectrum(self) -> Tensor:
         """Shares [r] of the variance that the principal directions hold, largest first."""
         if "principal" in self.__dict__:
             return self.principal[0] / self.total
-        values = torch.linalg.eigvalsh(self.own)[self.width - self.whitening.rank :]
-        return values.flip(0).clamp_min(0) / self.total
+        values = torch.linalg.eigvalsh(self._varying)
+        return values[len(values) - self.whitening.rank :].flip(0).clamp_min(0) / self.total
+
+    @property
+    def _varying(self) -> Tensor:
+        """``X'X`` of the units that vary: many of a trained network do not, and they only cost."""
+        live = self.whitening.live
+        return self.own[live][:, live]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +95,12 @@ class Pair:
     def whitened(self) -> Tensor:
         """``Q_x'Q_y`` [r_x, r_y]: its singular values are the canonical correlations."""
         return self.right.whitening(self.left.whitening(self.cross).mH).mH
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Singular values [min(r_x, r_y)] of ``X'Y``, largest first."""
+        varying = self.cross[self.left.whitening.live][:, self.right.whitening.live]
+        return singular_values(varying)[: min(self.ranks)]
 
     @cached_property
     def canonical(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,6 @@ from closerlook.similarity.cca import facts, nothing, pair_of
 from closerlook.similarity.moments import Moments
 from closerlook.similarity.pair import Pair
 from closerlook.similarity.result import Similarity
-from closerlook.similarity.whitening import singular_values
 
 
 def procrustes(m: Moments | Pair, *, seed: int = 0) -> Similarity:
@@ -30,7 +29,7 @@ def procrustes(m: Moments | Pair, *, seed: int = 0) -> Similarity:
     if not min(pair.ranks):
         return Similarity("procrustes", **nothing(pair))
     norms = sqrt(pair.left.total * pair.right.total)
-    values = singular_values(pair.cross)[: min(pair.ranks)] / norms
+    values = pair.lengths / norms
     value = float(values.sum())
     null = chance.nuclear_norm(pair.left.spectrum, pair.right.spectrum, pair.n, seed)
     return Similarity(

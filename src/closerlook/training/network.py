@@ -204,16 +204,11 @@ class NetworkTask:
             for name in self.altered.after_backward():
                 self._parameters[name].grad = None
             return loss.item()
-        assert self.views.gradient is not None
         assert isinstance(self.inner, FlatOptimizer)
-        self.views.gradient.zero_()
+        self.views.release()
         loss = descend(self.model, batch, self._trained)
-        self.views.check_gradients()
-        unreached = self.views.untouched()
+        unreached = self.views.collect()
         held = self.altered.after_backward()
-        for name in held:
-            self._parameters[name].grad.zero_()  # type: ignore[union-attr]  # `check_gradients` has looked
-        self.views.untouched()  # what was written here is no gradient of the next step
         self.inner.untouched = [*unreached, *(span for name, _, span in self.space.slices() if name in held)]
         return loss.item()
 

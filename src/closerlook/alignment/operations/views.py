@@ -73,6 +73,15 @@ def select(call: Call) -> Sequence[Axes]:
     return [axes[:dim] + axes[dim + 1 :]]
 
 
+@rule("index_select")
+def selected(call: Call) -> Sequence[Axes]:
+    """Entries of an axis by their numbers, so the order along it matters."""
+    axes, dim = list(call.axes("self")), call.dim()
+    fix(axes[dim])
+    axes[dim] = fixed(call.shapes[0][dim])
+    return [tuple(axes)]
+
+
 @rule("slice")
 def cut(call: Call) -> Sequence[Axes]:
     """A run of entries; with a step the order matters."""
