@@ -15,7 +15,8 @@ class FlatViews:
 
     Writing `.buffer` in place moves every parameter at once. Its order is that of memory: `encode` and `decode`
     translate to and from a point's vector. `memory_format` decides the strides of weights with 4 and 5 axes, as
-    `in_format` does. Never write the buffer between a forward pass and its backward pass: autograd does not notice.
+    `in_format` does. Gradients are added to those in the buffer, or, between `release` and `collect`, take their place.
+    Never write the buffer between a forward pass and its backward pass: autograd does not notice.
 
     The model's own tensors are given up; `borrowed` keeps them and puts them back.
     """

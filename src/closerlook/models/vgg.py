@@ -48,7 +48,7 @@ class Conv3x3(nn.Conv2d):
 
 @lru_cache
 def _taps(height: int, width: int) -> tuple[int, ...]:
-    """Which of a filter's nine weights leads from pixel (i, j) to pixel (y, x), for every pair, the former slowest."""
+    """With which of a filter's nine weights pixel (i, j) of the output reads pixel (y, x), the former slowest."""
     rows, columns = range(height), range(width)
     return tuple(3 * (1 + y - i) + 1 + x - j for i in rows for j in columns for y in rows for x in columns)
 

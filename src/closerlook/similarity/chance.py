@@ -18,7 +18,7 @@ from closerlook.similarity.whitening import LARGE
 
 MOST_DRAWS, FEWEST_DRAWS = 1000, 4
 MOST_KEPT = 1 << 19  # numbers of one pair of ranks, 4 MB
-MOST_STACKED = 1 << 19
+MOST_STACKED = 1 << 19  # numbers of the matrices that are decomposed in one call
 
 
 @dataclass(frozen=True, eq=False)
