@@ -82,7 +82,7 @@ class FlatViews:
                     untouched.append(span)
                     grad.zero_()
                 else:
-                    grad.copy_(value.grad)
+                    grad.copy_(value.grad.to_dense())  # that of an embedding may be sparse
                 value.grad = grad
         return untouched
 

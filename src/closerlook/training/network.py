@@ -209,6 +209,8 @@ class NetworkTask:
         loss = descend(self.model, batch, self._trained)
         unreached = self.views.collect()
         held = self.altered.after_backward()
+        for name in held:
+            self._parameters[name].grad.zero_()  # type: ignore[union-attr]  # `collect` has set it
         self.inner.untouched = [*unreached, *(span for name, _, span in self.space.slices() if name in held)]
         return loss.item()
 
