@@ -169,6 +169,18 @@ class Shuffled(nn.Module):
         return self.head(self.two(x).mean((2, 3)))
 
 
+class Picked(nn.Module):
+    """Hidden units that are read by their numbers, so that their order is fixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(12, 6), nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.one(x).relu().index_select(1, torch.tensor([0, 2, 2, 5]))
+        return self.head(self.two(hidden).relu())
+
+
 def registered(name: str, **options: Any) -> Callable[[], nn.Module]:
     return partial(build, name, in_channels=2, init="he", **options)
 
@@ -197,6 +209,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] 
     "recurrent": (Recurrent, ROWS, [6]),
     "words": (Words, ROWS, [6]),
     "written": (Written, ROWS, [6, 4, 2]),
+    "picked": (Picked, ROWS, [5]),
     "mixer": (Mixer, IMAGES, [8, 10, 12]),
 }  # fmt: skip
 

@@ -97,20 +97,31 @@ def test_a_chance_level_is_that_of_its_seed() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("most", [0, 1 << 19])
-def test_a_simulated_level_is_that_of_its_draws_whether_they_are_kept_or_not(
-    most: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kept", "stacks"), [(0, (25,)), (1 << 19, (25,)), (0, (10, 10, 5)), (0, (1,) * 25)])
+def test_a_simulated_level_is_that_of_its_draws_however_they_are_held(
+    kept: int, stacks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chance, "MOST_KEPT", most)
+    monkeypatch.setattr(chance, "MOST_KEPT", kept)
+    monkeypatch.setattr(chance, "MOST_STACKED", 60 * 40 * stacks[0] + 1)
+    chance._kept_draws.cache_clear()
     first, second = torch.rand(2, 60, generator=torch.Generator().manual_seed(0)).double()
     first, second = first[:40] / first[:40].sum(), second / second.sum()
     rng = np.random.default_rng(3)
-    blocks = random_blocks(60, 40, 300, rng, 25).numpy()  # (200 / 40)^2 of them
+    blocks = np.concatenate([random_blocks(60, 40, 300, rng, count).numpy() for count in stacks])  # (200 / 40)^2
     expected = [np.linalg.svd(b * np.sqrt(np.outer(second, first)), compute_uv=False).sum() for b in blocks]
     for _ in range(2):
         level = nuclear_norm(first, second, 300, 3)
         assert level.value == pytest.approx(np.mean(expected), rel=1e-13)
         assert level.error == pytest.approx(np.std(expected, ddof=1) / 5, rel=1e-11)
+
+
+def test_the_level_of_large_layers_is_that_of_singular_values() -> None:
+    spectra = [torch.logspace(0, -12, rank).double() for rank in (320, 305)]  # the square of the smallest is rounding
+    first, second = (spectrum / spectrum.sum() for spectrum in spectra)
+    blocks = random_blocks(320, 305, 700, np.random.default_rng(0), 4).numpy()
+    expected = [np.linalg.svd(b * np.sqrt(np.outer(first, second)), compute_uv=False).sum() for b in blocks]
+    # Each of 305 roots is off by at most sqrt(eps) of the largest, which is below 1.
+    assert nuclear_norm(first, second, 700, 0).value == pytest.approx(np.mean(expected), abs=305 * 2.0**-26)
 
 
 @pytest.mark.parametrize(("r_x", "r_y", "n"), [(1, 3, 50), (5, 8, 60), (20, 10, 31), (6, 6, 13), (2, 2, 5)])

@@ -1,5 +1,6 @@
 """Known answers, dense oracles and independent packages for every linear measure."""
 
+from collections.abc import Callable
 from math import acos, sqrt
 
 import numpy as np
@@ -213,6 +214,30 @@ def test_constant_units_are_dropped_and_listed() -> None:
     result = cca(moments_of(x, y))
     assert (result.dropped, result.ranks) == (((1,), (2,)), (3, 2))
     np.testing.assert_allclose(result.coefficients, exact_correlations(x[:, [0, 2, 3]], y[:, :2]), atol=1e-12)
+
+
+@pytest.mark.parametrize("measure", [cca, cka, procrustes, pwcca, svcca])
+def test_silent_units_change_nothing(measure: Callable[[Moments], Similarity]) -> None:
+    x, y = gaussian(500, 5, 0), gaussian(500, 4, 1) + gaussian(500, 5, 0)[:, :4]
+    among_silent = torch.zeros(500, 9, dtype=torch.float64)
+    among_silent[:, [1, 2, 4, 6, 8]] = x
+    plain, found = measure(moments_of(x, y)), measure(moments_of(among_silent, y))
+    assert (found.value, found.chance) == pytest.approx((plain.value, plain.chance), abs=1e-13)
+    assert (found.ranks, found.dropped) == (plain.ranks, ((0, 3, 5, 7), ()))
+    if plain.coefficients is not None:
+        np.testing.assert_allclose(found.coefficients, plain.coefficients, rtol=0, atol=1e-13)
+
+
+def test_principal_directions_leave_silent_units_out() -> None:
+    x = gaussian(500, 3, 0) @ gaussian(3, 3, 1)
+    among_silent = torch.zeros(500, 5, dtype=torch.float64)
+    among_silent[:, [0, 2, 3]] = x
+    layer = moments_of(among_silent, x).pair().left
+    values, vectors = layer.principal
+    centred = among_silent - among_silent.mean(0)
+    torch.testing.assert_close(vectors * values @ vectors.T, centred.T @ centred, rtol=1e-12, atol=1e-12)
+    assert values.shape == (3,)
+    assert not vectors[[1, 4]].any()
 
 
 def test_a_unit_that_varies_only_by_rounding_is_constant() -> None:

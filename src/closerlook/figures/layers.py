@@ -71,6 +71,6 @@ def layer_profile(
         ax.plot([], [], color=INK, linestyle=":", linewidth=1.0, label="chance")
     ax.set_xticks(x, [plain(layer) for layer in layers], rotation=90)
     label_x(ax, "layer, from input to output")
-    ax.set_ylabel(wrapped(ylabel, ax, 0.65))
+    ax.set_ylabel(wrapped(ylabel, ax, 0.5))  # panels of profiles are low
     legend_above(ax)
     return ax

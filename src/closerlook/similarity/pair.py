@@ -97,7 +97,7 @@ class Pair:
         return self.right.whitening(self.left.whitening(self.cross).mH).mH
 
     @cached_property
-    def lengths(self) -> Tensor:
+    def singular_values(self) -> Tensor:
         """Singular values [min(r_x, r_y)] of ``X'Y``, largest first."""
         varying = self.cross[self.left.whitening.live][:, self.right.whitening.live]
         return singular_values(varying)[: min(self.ranks)]

@@ -29,7 +29,7 @@ def procrustes(m: Moments | Pair, *, seed: int = 0) -> Similarity:
     if not min(pair.ranks):
         return Similarity("procrustes", **nothing(pair))
     norms = sqrt(pair.left.total * pair.right.total)
-    values = pair.lengths / norms
+    values = pair.singular_values / norms
     value = float(values.sum())
     null = chance.nuclear_norm(pair.left.spectrum, pair.right.spectrum, pair.n, seed)
     return Similarity(
